@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Files written whole or not at all, and read whole. Errors: ERR_IO, ERR_NOMEM, each naming the
+ * path. */
+#ifndef COMMON_FILE_H
+#define COMMON_FILE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* Replaces path by the bytes: temporary name in the same directory, write, fsync, rename, fsync of
+ * the directory. A crash at any instant leaves the old file or the new one. */
+int file_write_atomic(const char *path, const void *data, size_t bytes);
+
+/* The same for content that is produced piece by piece. */
+struct file_atomic; /* a file on its way */
+int file_atomic_open(struct file_atomic **out, const char *path);
+FILE *file_atomic_stream(struct file_atomic *file); /* write here; do not close it */
+int file_atomic_commit(struct file_atomic *file);   /* publishes; frees file whatever happens */
+void file_atomic_discard(struct file_atomic *file); /* removes the temporary; accepts NULL */
+
+/* Reads a whole regular file of at most max_bytes into malloc'ed memory (caller frees); one NUL is
+ * added behind the content and not counted. */
+int file_read(uint8_t **data, size_t *bytes, const char *path, size_t max_bytes);
+
+/* mkdir -p. */
+int file_make_directory(const char *path);
+
+/* fsync of the directory that holds path. */
+int file_sync_directory_of(const char *path);
+
+#endif

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The log: lines for people, on stderr. Results go to stdout and never through here.
+ *
+ * Safe from any thread; a line is written with one write(2). Control characters in the formatted
+ * text are escaped as \xNN, so names from disk or network cannot forge lines. When a progress line
+ * stands on the terminal (common/progress.h) it is erased first and redrawn by its owner. */
+#ifndef COMMON_LOG_H
+#define COMMON_LOG_H
+
+#include <stdbool.h>
+
+/* The name in front of every line; a string literal or one that outlives the program. */
+void log_open(const char *program);
+
+/* log_verbose lines appear only when this is on (default off). */
+void log_set_verbose(bool verbose);
+
+void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void log_verbose(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void log_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void log_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+#endif

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The record store: one split of a dataset in one LMDB file (MDB_NOSUBDIR), immutable once
+ * published.
+ *
+ * Keys are 4-byte integers (MDB_INTEGERKEY), appended in order: 0..N-1 are sample ids, UINT32_MAX
+ * is the meta record (protobuf, datasets/store.proto), written last: a store without it is
+ * incomplete and refused. A sample record is a fixed 48-byte header and its payload; docs/format.md
+ * gives every byte. The store is written under FILE.partial and renamed when complete. Ids follow
+ * (class index, file-name bytes), whatever the order of the source. Fingerprint = XXH3-128 over N
+ * (u32), K (u32), the K class ids (u32 length, bytes each), and per id (label u32, encoding u8,
+ * XXH3-128 of the payload's image bytes), all little-endian: side index and provenance are left
+ * out. */
+#ifndef DATASETS_STORE_H
+#define DATASETS_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/hash.h"
+
+enum store_encoding {
+    STORE_JPEG = 1, /* the file's bytes, untouched (JPEG, or a PNG that calls itself JPEG) */
+    STORE_RAW = 2,  /* planar uint8, channels x height x width */
+};
+
+struct store_meta {
+    uint32_t sample_count;
+    uint32_t class_count;
+    uint32_t channels; /* 1 or 3: what a decoded sample has */
+    enum store_encoding encoding;
+    struct hash128 fingerprint;
+    const char *const *class_ids;   /* [class_count], owned by the store; index = label */
+    const char *const *class_names; /* [class_count], "" when unknown */
+    const char *split;              /* as given at packing, "" otherwise */
+    const char *packed_by;          /* how it was packed: program version and options */
+    uint64_t indexed;               /* samples that carry a side index */
+};
+
+/* A record, pointing into the map: valid until store_close. */
+struct store_record {
+    uint32_t id, label;
+    uint32_t width, height; /* of the image, px */
+    enum store_encoding encoding;
+    uint32_t channels;
+    const uint8_t *image; /* JPEG bytes or raw planes */
+    size_t image_bytes;
+    const uint8_t *index; /* side index of a JPEG, NULL when there is none */
+    size_t index_bytes;
+};
+
+struct store;
+
+/* Opens a complete store read-only. ERR_IO: missing, not a file; ERR_DATA: another kind of file,
+ * incomplete, truncated (size against the map) or damaged meta. One FILE opened under several names
+ * is opened once (device, inode) and counted. Thread-safe afterwards. */
+int store_open(struct store **out, const char *path);
+void store_close(struct store *store); /* accepts NULL */
+
+const struct store_meta *store_meta(const struct store *store);
+const char *store_path(const struct store *store);
+
+/* Reads record id and verifies its checksum, its own id and the store's tag. ERR_DATA names store,
+ * id and (when known) class; the caller substitutes, masks or fails. Any thread, no locks. */
+int store_read(struct store_record *record, const struct store *store, uint32_t id);
+
+/* Tells the kernel that these records will be read soon (MADV_WILLNEED). */
+void store_announce(const struct store *store, const uint32_t *ids, size_t count);
+
+/* Writing: one writer, ids appended from 0. */
+struct store_writer;
+
+struct store_sample {
+    uint32_t label, width, height, channels;
+    enum store_encoding encoding;
+    const uint8_t *image;
+    size_t image_bytes;
+    const uint8_t *index; /* NULL: none */
+    size_t index_bytes;
+};
+
+/* Creates path.partial, growing as needed. Refuses (ERR_ARG) when path exists. */
+int store_writer_open(struct store_writer **out, const char *path);
+int store_writer_add(struct store_writer *writer, const struct store_sample *sample);
+
+/* Writes the meta record (sample_count, fingerprint and indexed are filled in here), syncs, renames
+ * and frees the writer. *fingerprint may be NULL. */
+int store_writer_publish(struct store_writer *writer, const struct store_meta *meta,
+                         struct hash128 *fingerprint);
+void store_writer_discard(struct store_writer *writer); /* removes the partial file; accepts NULL */
+
+#endif

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How a network runs: one operations table per backend (ref, dnnl, cuda).
+ *
+ *   backend   a device opened for use (threads or a GPU, precision)
+ *   state     the weights, momentum and running statistics of one net on it, and its gradient slots
+ *   program   a net compiled for a batch size, to train or to infer, sharing a state
+ *
+ * Everything that a training step sums lives in a gradient slot: a row of buckets of floats in the
+ * backend's own layout: gradients in the order the backward produces them, then the batch mean and
+ * unbiased variance of every BN, then the metrics (loss sum, top-1, top-5, samples). A micro-batch
+ * fills a slot; slots are added in a fixed binary tree (trainer/accumulate.h), then all-reduced
+ * bucket by bucket, then consumed by the update. So sums are the same whoever computed the parts.
+ *
+ * Calls queue work and may return before it is done; nothing here implies a host synchronisation
+ * but metrics, state_get, slot_get, logits and synchronise. Buffers given to run stay untouched
+ * until the next synchronising call or until `released` is called for them. One thread drives a
+ * backend. The fused CUDA graph fits behind run(): BN statistics are an output of a convolution and
+ * its scale and bias an input of the next one, which no caller sees; buckets are announced as they
+ * become ready. */
+#ifndef TRAINER_BACKEND_H
+#define TRAINER_BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/chunk.h"
+#include "trainer/model/net.h"
+
+enum precision { PRECISION_FP32, PRECISION_BF16, PRECISION_FP16 };
+
+struct backend_config {
+    int threads; /* CPU: 0 = all that the process may use */
+    int device;  /* GPU ordinal of this rank */
+    enum precision precision;
+    bool verbose;
+};
+
+enum state_kind {
+    STATE_WEIGHT,   /* fp32 master copy; for running_mean and running_var: themselves */
+    STATE_MOMENTUM, /* trained tensors only */
+};
+
+struct loss_config {
+    double label_smoothing; /* epsilon */
+    bool smoothing_over_k;  /* off-value epsilon/K instead of epsilon/(K-1) */
+    double kd_temperature;  /* 0: no distillation */
+    double kd_hard_weight;  /* weight of the hard loss; soft: T^2 (1 when both are the paper's) */
+    double kd_soft_weight;
+};
+
+enum program_mode { PROGRAM_TRAIN, PROGRAM_INFER };
+
+struct program_config {
+    enum program_mode mode;
+    int batch; /* samples of a micro-batch */
+    struct loss_config loss;
+    struct program
+        *teacher; /* inference program whose logits on the same input enter the loss; NULL: none */
+    size_t bucket_bytes; /* aim for gradient buckets; 0: the backend's choice */
+};
+
+/* A micro-batch in host memory (from host_alloc). */
+struct batch {
+    const uint16_t *
+        pixels; /* [batch][size][size][channels] half floats, NHWC; rows past samples are ignored */
+    const struct chunk_label *labels; /* [batch] */
+    int samples;                      /* 1..batch; masked labels are not counted */
+};
+
+/* The metrics of a slot, summed over its samples. */
+struct batch_metrics {
+    double loss;       /* sum over samples of the loss, without weight decay */
+    double top1, top5; /* counts; against label a (mixed samples: the heavier of the two labels) */
+    double samples;    /* counted samples */
+    bool finite;       /* no gradient of the slot was infinite or NaN (set by update) */
+};
+
+struct update {
+    double lr, momentum, weight_decay;
+    bool no_bias_decay;
+    double grad_scale;    /* gradients are multiplied by this first: 1 / loss scale */
+    double micro_batches; /* of the whole step over all ranks: BN statistics are divided by it */
+    bool skip_nonfinite;  /* leave everything as it was when a gradient is not finite */
+};
+
+struct bucket {
+    void *data;   /* backend memory: host floats for CPU backends, device floats for cuda */
+    size_t count; /* floats */
+};
+
+struct backend;
+struct state;
+struct program;
+
+struct backend_ops {
+    const char *name;
+    const char *device; /* "cpu" or "cuda" */
+
+    /* ERR_UNSUPPORTED with one line when this machine lacks what it needs. */
+    int (*open)(struct backend **out, const struct backend_config *config);
+    void (*close)(struct backend *backend);
+    const char *(*describe)(
+        const struct backend *backend); /* "oneDNN 2.6.3, fp32, 2 threads, AVX-512" */
+
+    void *(*host_alloc)(
+        struct backend *backend,
+        size_t bytes); /* NULL when memory is out; 64-byte aligned, pinned on cuda */
+    void (*host_free)(struct backend *backend, void *memory);
+
+    /* The net is copied. slots: how many gradient slots (accumulate_slots()). All tensors start at
+     * zero. */
+    int (*state_open)(struct state **out, struct backend *backend, const struct net *net,
+                      int slots);
+    void (*state_close)(struct state *state);
+    int (*state_set)(struct state *state, enum state_kind kind, int tensor,
+                     const float *src); /* canonical layout */
+    int (*state_get)(float *dst, struct state *state, enum state_kind kind, int tensor);
+
+    int (*program_open)(struct program **out, struct state *state,
+                        const struct program_config *config);
+    void (*program_close)(struct program *program);
+    size_t (*program_bytes)(
+        const struct program *program); /* memory planned for it, without state */
+
+    /* PROGRAM_TRAIN: forward, loss, backward of one micro-batch into slot (overwritten). The
+     * gradient is that of loss_factor * sum over samples of the loss (loss_factor = loss scale /
+     * total batch). PROGRAM_INFER: forward with running statistics; the slot's metrics only (the
+     * loss is then the plain cross-entropy). bucket_ready (may be NULL) is called from this thread
+     * or a backend thread once per bucket, in order, when its content is complete. */
+    int (*run)(struct program *program, const struct batch *batch, int slot, double loss_factor,
+               void (*bucket_ready)(void *user, int bucket), void *user);
+
+    /* The logits of the last run: [samples][classes] fp32. Synchronises. */
+    int (*logits)(float *dst, struct program *program);
+
+    int (*slot_add)(struct state *state, int dst,
+                    int src); /* dst += src, all buckets; PROGRAM_TRAIN content */
+    int (*slot_buckets)(
+        const struct state *state); /* how many; valid after a training program was opened */
+    struct bucket (*slot_bucket)(struct state *state, int slot, int bucket);
+    int (*slot_get)(float *dst, struct state *state, int slot,
+                    int tensor); /* gradient (or batch statistic, for running_mean and running_var),
+                                    canonical layout */
+
+    /* NAG (paper section 2; PyTorch's form): g = grad_scale * slot + wd * w; v = momentum * v + g;
+     * w -= lr * (g + momentum * v). Then running statistics move once by NET_BN_MOMENTUM towards
+     * the slot's mean over micro-batches. */
+    int (*update)(struct state *state, int slot, const struct update *update);
+
+    int (*metrics)(struct batch_metrics *metrics, struct state *state, int slot); /* synchronises */
+    int (*synchronise)(struct backend *backend);
+};
+
+/* Every backend object starts with this, so that ops can be found from it. */
+struct backend_head {
+    const struct backend_ops *ops;
+};
+
+extern const struct backend_ops backend_ref;
+extern const struct backend_ops backend_dnnl;
+
+/* Finds the table for --device and --backend ("auto" takes cuda, dnnl, ref in this order, the first
+ * that opens) and opens it. ERR_UNSUPPORTED when the build or the machine lacks it. */
+int backend_open(struct backend **out, const struct backend_ops **ops, const char *device,
+                 const char *backend, const struct backend_config *config);
+
+#endif
