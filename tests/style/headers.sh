@@ -1,0 +1,37 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Every header of the project compiles alone, and respects the house: who may include what.
+#   headers.sh SOURCE_ROOT COMPILER...
+set -u
+cd "$1" || exit 1
+shift
+status=0
+complain() {
+    echo "$*" >&2
+    status=1
+}
+
+for header in $(git ls-files '*.h' 2>/dev/null || find common proto datasets loader trainer tests -name '*.h'); do
+    [ -f "$header" ] || continue
+    case $header in trainer/cuda/* | tests/vgpu/*) continue ;; esac # need the CUDA toolkit
+    "$@" -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -Wno-unused-function -Wno-unused-parameter -Werror -fsyntax-only -I. \
+        -include "$header" -x c /dev/null || complain "$header does not compile alone"
+done
+
+# forbid PATTERN WHERE REASON: no #include matching PATTERN in the files of WHERE.
+forbid() {
+    # shellcheck disable=SC2086 # a list of folders
+    found=$(grep -rnE "^ *# *include *[<\"]$1" --include='*.[ch]' --include='*.cu' $2 2>/dev/null)
+    [ -z "$found" ] || complain "$3:
+$found"
+}
+forbid 'trainer/' 'common proto datasets loader' 'only the trainer and tools include trainer/'
+forbid 'loader/' 'common proto datasets trainer' 'only the loader and tools include loader/'
+forbid 'lmdb\.h' 'common proto loader trainer tools' 'only datasets/ touches LMDB'
+forbid 'zmq\.h' 'common datasets loader trainer tools' 'only proto/ touches ZeroMQ'
+forbid '(oneapi|dnnl)' 'common proto datasets loader tools trainer/model trainer/ref' 'only trainer/dnnl/ sees oneDNN'
+forbid '(cuda|cudnn|cublas|nccl)' 'common proto datasets loader tools trainer/model trainer/ref trainer/dnnl' \
+    'only trainer/cuda/ sees CUDA'
+forbid '(datasets|loader|trainer)/' 'common proto' 'common/ and proto/ stand below everything'
+forbid '(proto|datasets|loader|trainer)/' 'common' 'common/ stands alone'
+exit $status
