@@ -2,7 +2,9 @@
 /* The trainer's side of the wire: asks loaders for chunks, validates what arrives, hands out whole
  * micro-batches in order. Owns the ledger of chunks; loaders hold no state that matters.
  *
- * A feed has an I/O thread of its own; the functions below are called from one other thread. */
+ * A feed has an I/O thread of its own; the functions below are called from one other thread, where
+ * memory is allocated as well. Prefetched micro-batches take at most prefetch_bytes (or two
+ * micro-batches, when those are larger), those held by the caller come on top. */
 #ifndef TRAINER_FEED_H
 #define TRAINER_FEED_H
 
@@ -15,15 +17,21 @@
 #include "proto/spec.h"
 
 struct feed_config {
-    const char
-        *loaders; /* ENDPOINT,ENDPOINT...  |  @FILE (one endpoint a line, watched)  |  synthetic */
+    /* ENDPOINT,ENDPOINT... | @FILE (one endpoint a line, # comments; watched) | synthetic */
+    const char *loaders;
+    const char *run;                      /* name shown in the loaders' logs; NULL: "" */
     double stall_limit_seconds;           /* 0: wait for ever, saying so */
-    size_t prefetch_bytes;                /* memory for chunks asked or waiting; 0: a default */
-    const char *secret_key, *server_keys; /* CURVE, NULL: plain */
-    void *(*alloc)(void *user,
-                   size_t bytes); /* memory of batches (pinned); NULL: 64-byte aligned malloc */
+    size_t prefetch_bytes;                /* 0: FEED_PREFETCH_BYTES */
+    const char *secret_key, *server_keys; /* reserved for CURVE: ERR_UNSUPPORTED when not NULL */
+    /* Memory of batches (pinned); NULL: 64-byte aligned malloc. */
+    void *(*alloc)(void *user, size_t bytes);
     void (*free)(void *user, void *memory);
     void *user;
+};
+
+enum {
+    FEED_PREFETCH_BYTES = 256 << 20,
+    FEED_HELD_MAX = 4, /* micro-batches between feed_pop and feed_release */
 };
 
 struct feed_store { /* what the loaders say of a store */
@@ -35,38 +43,46 @@ struct feed_store { /* what the loaders say of a store */
 
 struct feed;
 
-/* Connects and waits until one loader answered Hello (or the stall limit, or stop_requested():
- * ERR_STOPPED). synthetic: no loader at all; pixels and labels are made here; "train" and "val" of
- * K 1000, N 1,281,167, 3 channels. */
+/* Connects and waits until one loader was admitted; a moment longer for others that are connected
+ * but have not yet answered. ERR_STOPPED: stop_requested(); ERR_PEER: the stall limit, or every
+ * loader was refused; ERR_ARG: no endpoints, or malformed ones.
+ * synthetic: no loader at all; pixels and labels are made here (deterministic, of no meaning);
+ * "train" and "val" of K 1000, N 1,281,167, 3 channels. */
 int feed_open(struct feed **out, const struct feed_config *config);
 void feed_close(struct feed *feed); /* accepts NULL; says goodbye */
 
 /* NULL when no loader has a store of this name. */
 const struct feed_store *feed_store(const struct feed *feed, const char *name);
 
-/* A run of micro-batches to fetch: for step in first_step..step_count-1, chunks
- * first = step * chunks_per_step + rank_offset ... of rank_chunks. Evaluation: one chunk of a
- * micro-batch at a time works the same with chunks_per_step = ranks. Chunks past the end of the
- * store are left out. */
+/* A run of micro-batches to fetch: for step in first_step..step_count-1 the chunks
+ * step * chunks_per_step + rank_offset + (0..rank_chunks-1), cut into micro-batches of
+ * micro_batch / chunk_size chunks. Chunks past the end of the store are left out, and so are
+ * micro-batches without any chunk: an evaluation over all samples is step_count =
+ * ceil(chunk_total / chunks_per_step), with ranks * (micro_batch / chunk_size) chunks a step. */
 struct feed_range {
     struct spec spec;
     uint32_t epoch;
-    uint64_t first_step, step_count;
+    uint64_t first_step, step_count;   /* steps first_step..step_count-1 */
     uint32_t chunks_per_step;          /* over all ranks */
     uint32_t rank_offset, rank_chunks; /* this rank's contiguous share of a step */
-    uint32_t micro_batch; /* samples; a multiple of chunk_size; rank_chunks * chunk_size is a
-                             multiple of it (training) */
+    uint32_t micro_batch;              /* samples; a multiple of chunk_size */
 };
+
+/* How many micro-batches feed_pop will hand out for this range; 0 when the store is unknown. */
+uint64_t feed_range_batches(const struct feed *feed, const struct feed_range *range);
 
 /* Queues a range behind those already queued; several may be queued so that the next epoch or the
  * evaluation is fetched ahead. ERR_ARG when the stores do not fit it. */
 int feed_push(struct feed *feed, const struct feed_range *range);
 
 struct feed_batch {
-    const void *pixels; /* [micro_batch][S][S][C], chunk i of the micro-batch in its own place */
+    /* [micro_batch][S][S][C] half floats (fp16 wire) or uint8; chunk i of the micro-batch in its
+     * own place whatever the order of arrival. */
+    const void *pixels;
     const struct chunk_label *labels; /* [micro_batch] */
-    uint32_t samples; /* valid ones from the start; missing ones at the end of an evaluation are
-                         absent */
+    const float (*offsets)[3];        /* [micro_batch] PCA offsets of the uint8 wire; else NULL */
+    uint32_t samples; /* valid ones from the start; short only at the end of an evaluation */
+    uint32_t masked;  /* of them: damaged, label a is CHUNK_LABEL_MASKED, pixels are zero */
     uint32_t epoch;
     uint64_t step;          /* of the range */
     struct hash128 receipt; /* sum over the chunks of this micro-batch */
@@ -74,10 +90,11 @@ struct feed_batch {
     void *slot;             /* for feed_release */
 };
 
-/* The next micro-batch of the oldest range, in order; waits. ERR_STOPPED: stop_requested() or the
- * stall limit was reached (err_message() tells which). ERR_ARG when nothing is queued. Every batch
- * is given back with feed_release once the backend no longer reads it; at most feed_depth() may be
- * held at a time. */
+/* The next micro-batch of the oldest range, in order; waits, and wakes at once on a stop.
+ * ERR_STOPPED: stop_requested(), or the stall limit was reached (feed_stalled() tells which).
+ * ERR_PEER: no loader is left that may be used, or a chunk cannot be made. ERR_ARG: nothing is
+ * queued, or feed_depth() batches are held already. Every batch is given back with feed_release
+ * once the backend no longer reads it. */
 int feed_pop(struct feed_batch *batch, struct feed *feed);
 void feed_release(struct feed *feed, struct feed_batch *batch);
 int feed_depth(const struct feed *feed);
@@ -85,7 +102,7 @@ int feed_depth(const struct feed *feed);
 /* True when feed_pop failed because of the stall limit. */
 bool feed_stalled(const struct feed *feed);
 
-/* Drops everything queued and held (before pushing another plan). */
+/* Drops everything queued; batches held stay valid until released. */
 void feed_flush(struct feed *feed);
 
 struct feed_counts {
