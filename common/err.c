@@ -29,7 +29,11 @@ int err_wrap(int code, const char *format, ...)
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     size_t used = strlen(text);
-    snprintf(text + used, sizeof text - used, ": %s", message);
+    size_t room = sizeof text - 1 - used; /* what does not fit is cut */
+    snprintf(text + used, room + 1, "%.*s", (int)room, ": ");
+    used = strlen(text);
+    room = sizeof text - 1 - used;
+    snprintf(text + used, room + 1, "%.*s", (int)room, message);
     memcpy(message, text, sizeof text);
     return code;
 }

@@ -12,10 +12,18 @@ struct hash128 {
     uint64_t low, high;
 };
 
+/* One of several pieces that are hashed as if they lay in a row. */
+struct hash_part {
+    const void *data;
+    size_t bytes;
+};
+
 struct hash_stream; /* incremental hashing */
 
 struct hash128 hash128_of(const void *data, size_t bytes); /* seed 0 */
 uint64_t hash64_of(const void *data, size_t bytes);        /* XXH3-64, seed 0 */
+
+struct hash128 hash128_of_parts(const struct hash_part *parts, size_t count);
 
 /* NULL when memory is out. close accepts NULL. */
 struct hash_stream *hash_stream_open(void);

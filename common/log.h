@@ -8,6 +8,7 @@
 #define COMMON_LOG_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 /* The name in front of every line; a string literal or one that outlives the program. */
 void log_open(const char *program);
@@ -19,5 +20,12 @@ void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_verbose(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Copies text with every control character as \xNN into dst of at least 5 bytes; what does not fit
+ * is cut. Returns the length. For names from outside that are printed on stdout. */
+size_t log_escape(char *dst, size_t bytes, const char *text);
+
+/* For common/progress.c: draws its line over the one that stands; finished ends it. */
+void log_draw(const char *line, bool finished);
 
 #endif

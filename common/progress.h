@@ -11,6 +11,10 @@ struct progress; /* one at a time in a process; owned by one thread */
 /* total 0: unknown. unit: "images", "steps". NULL when memory is out; every call accepts NULL. */
 struct progress *progress_open(const char *title, uint64_t total, const char *unit);
 
+/* What an earlier process did already: counts as done, not for the rate. Before the first update.
+ */
+void progress_resume(struct progress *progress, uint64_t done);
+
 /* done: how many so far (absolute). detail may be NULL or text shown behind the rate. */
 void progress_update(struct progress *progress, uint64_t done, const char *detail);
 

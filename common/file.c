@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Files written whole or not at all, and read whole. */
+#include "common/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/err.h"
+
+struct file_atomic {
+    char *path, *temporary;
+    FILE *stream;
+};
+
+static int io_error(const char *what, const char *path)
+{
+    int code = errno == ENOMEM ? ERR_NOMEM : ERR_IO;
+    return err_set(code, "cannot %s '%s': %s", what, path, strerror(errno));
+}
+
+int file_sync_directory_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    size_t bytes = slash ? (size_t)(slash - path) : 0;
+    char *directory = !slash ? strdup(".") : bytes == 0 ? strdup("/") : strndup(path, bytes);
+    if (!directory)
+        return err_set(ERR_NOMEM, "out of memory for the path '%s'", path);
+    int code = 0;
+    int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    /* Some file systems refuse to sync a directory; there is nothing better to do on them. */
+    if (fd < 0 || (fsync(fd) != 0 && errno != EINVAL && errno != EROFS))
+        code = io_error("sync the directory", directory);
+    if (fd >= 0)
+        close(fd);
+    free(directory);
+    return code;
+}
+
+/* A name that nobody else uses, in the directory of path; mode as the umask has it (mkstemp would
+ * make the published file private). */
+static int open_temporary(char **name, const char *path)
+{
+    static atomic_uint counter;
+    for (int tries = 0; tries < 1000; tries++) {
+        unsigned number = atomic_fetch_add(&counter, 1);
+        if (asprintf(name, "%s.%ld.%u.tmp", path, (long)getpid(), number) < 0) {
+            *name = NULL;
+            errno = ENOMEM;
+            return -1;
+        }
+        int fd = open(*name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (fd >= 0 || errno != EEXIST)
+            return fd;
+        free(*name);
+        *name = NULL;
+    }
+    return -1;
+}
+
+int file_atomic_open(struct file_atomic **out, const char *path)
+{
+    struct stat status;
+    *out = NULL;
+    /* Renaming onto a device, a directory or a pipe would destroy it or fail late. */
+    if (stat(path, &status) == 0 && !S_ISREG(status.st_mode))
+        return err_set(ERR_IO, "cannot write '%s': it exists and is not a regular file", path);
+    struct file_atomic *file = calloc(1, sizeof *file);
+    if (!file || !(file->path = strdup(path))) {
+        free(file);
+        return err_set(ERR_NOMEM, "out of memory for writing '%s'", path);
+    }
+    int fd = open_temporary(&file->temporary, path);
+    if (fd < 0) {
+        int code = io_error("write", path);
+        free(file->temporary);
+        free(file->path);
+        free(file);
+        return code;
+    }
+    file->stream = fdopen(fd, "wb");
+    if (!file->stream) {
+        int code = io_error("write", path);
+        close(fd);
+        file_atomic_discard(file);
+        return code;
+    }
+    *out = file;
+    return 0;
+}
+
+FILE *file_atomic_stream(struct file_atomic *file)
+{
+    return file->stream;
+}
+
+int file_atomic_commit(struct file_atomic *file)
+{
+    int code = 0;
+    errno = EIO; /* what an earlier error on the stream left may be long gone */
+    if (ferror(file->stream) || fflush(file->stream) != 0 || fsync(fileno(file->stream)) != 0) {
+        code = io_error("write", file->path);
+        goto out;
+    }
+    int closed = fclose(file->stream);
+    file->stream = NULL;
+    if (closed != 0 || rename(file->temporary, file->path) != 0) {
+        code = io_error("write", file->path);
+        goto out;
+    }
+    free(file->temporary);
+    file->temporary = NULL;
+    code = file_sync_directory_of(file->path);
+out:
+    file_atomic_discard(file);
+    return code;
+}
+
+void file_atomic_discard(struct file_atomic *file)
+{
+    if (!file)
+        return;
+    if (file->stream)
+        fclose(file->stream);
+    if (file->temporary)
+        unlink(file->temporary);
+    free(file->temporary);
+    free(file->path);
+    free(file);
+}
+
+int file_write_atomic(const char *path, const void *data, size_t bytes)
+{
+    struct file_atomic *file;
+    int code = file_atomic_open(&file, path);
+    if (code)
+        return code;
+    if (bytes > 0 && fwrite(data, 1, bytes, file->stream) != bytes) {
+        code = io_error("write", path);
+        file_atomic_discard(file);
+        return code;
+    }
+    return file_atomic_commit(file);
+}
+
+/* Fills buffer (of bytes) from fd; *got is less than bytes at the end of the file. */
+static int read_full(int fd, uint8_t *buffer, size_t bytes, size_t *got)
+{
+    *got = 0;
+    while (*got < bytes) {
+        ssize_t now = read(fd, buffer + *got, bytes - *got);
+        if (now < 0 && errno == EINTR)
+            continue;
+        if (now < 0)
+            return -1;
+        if (now == 0)
+            break;
+        *got += (size_t)now;
+    }
+    return 0;
+}
+
+int file_read(uint8_t **data, size_t *bytes, const char *path, size_t max_bytes)
+{
+    struct stat status;
+    uint8_t *buffer = NULL;
+    int code = 0;
+    *data = NULL;
+    *bytes = 0;
+    /* Not blocking: a pipe without a writer must be refused, not waited for. */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0 || fstat(fd, &status) != 0) {
+        code = io_error("read", path);
+        goto out;
+    }
+    if (!S_ISREG(status.st_mode)) {
+        code = err_set(ERR_IO, "cannot read '%s': not a regular file", path);
+        goto out;
+    }
+    size_t size = (size_t)status.st_size;
+    if (size > max_bytes) {
+        code = err_set(ERR_IO, "cannot read '%s': %zu bytes, at most %zu are expected", path, size,
+                       max_bytes);
+        goto out;
+    }
+    buffer = malloc(size + 1);
+    if (!buffer) {
+        code = err_set(ERR_NOMEM, "out of memory for the %zu bytes of '%s'", size, path);
+        goto out;
+    }
+    if (read_full(fd, buffer, size, bytes) != 0) {
+        code = io_error("read", path);
+        goto out;
+    }
+    buffer[*bytes] = 0;
+    *data = buffer;
+    buffer = NULL;
+out:
+    if (code)
+        *bytes = 0;
+    free(buffer);
+    if (fd >= 0)
+        close(fd);
+    return code;
+}
+
+/* One level; an existing directory is fine. */
+static int make_one(const char *path)
+{
+    struct stat status;
+    if (mkdir(path, 0777) == 0)
+        return 0;
+    int reason = errno;
+    if (stat(path, &status) == 0 && S_ISDIR(status.st_mode))
+        return 0;
+    errno = reason;
+    return io_error("make the directory", path);
+}
+
+int file_make_directory(const char *path)
+{
+    char *prefix = strdup(path);
+    if (!prefix)
+        return err_set(ERR_NOMEM, "out of memory for the path '%s'", path);
+    int code = 0;
+    for (char *at = prefix; *at && !code; at++) {
+        if (*at != '/' || at == prefix)
+            continue;
+        *at = '\0';
+        code = make_one(prefix);
+        *at = '/';
+    }
+    if (!code)
+        code = make_one(prefix);
+    free(prefix);
+    return code;
+}
