@@ -13,10 +13,14 @@
  *
  * Calls queue work and may return before it is done; nothing here implies a host synchronisation
  * but metrics, state_get, slot_get, logits and synchronise. Buffers given to run stay untouched
- * until the next synchronising call or until `released` is called for them. One thread drives a
- * backend. The fused CUDA graph fits behind run(): BN statistics are an output of a convolution and
- * its scale and bias an input of the next one, which no caller sees; buckets are announced as they
- * become ready. */
+ * until the next of those calls, or until inputs_read returned. One thread drives a backend. The
+ * fused CUDA graph fits behind run(): BN statistics are an output of a convolution and its scale
+ * and bias an input of the next one, which no caller sees; buckets are announced as they become
+ * ready.
+ *
+ * Frozen tensors (net_freeze: `trained` cleared before state_open) have neither gradient nor
+ * momentum and are not updated; see net_bn_frozen. slot_get and STATE_MOMENTUM of a tensor that has
+ * none are ERR_ARG. */
 #ifndef TRAINER_BACKEND_H
 #define TRAINER_BACKEND_H
 
@@ -53,11 +57,14 @@ enum program_mode { PROGRAM_TRAIN, PROGRAM_INFER };
 
 struct program_config {
     enum program_mode mode;
-    int batch; /* samples of a micro-batch */
+    int batch;   /* samples of a micro-batch */
+    int size_px; /* input size (net_reshape); 0: the net's */
     struct loss_config loss;
     struct program
-        *teacher; /* inference program whose logits on the same input enter the loss; NULL: none */
-    size_t bucket_bytes; /* aim for gradient buckets; 0: the backend's choice */
+        *teacher; /* inference program of the same backend, batch, size and classes, whose logits on
+                     the same input enter the loss; run() runs it; NULL: none. Outlives this one */
+    size_t bucket_bytes; /* aim for gradient buckets; 0: the backend's choice. The state's first
+                            training program fixes the buckets for all */
 };
 
 /* A micro-batch in host memory (from host_alloc). */
@@ -65,7 +72,8 @@ struct batch {
     const uint16_t *
         pixels; /* [batch][size][size][channels] half floats, NHWC; rows past samples are ignored */
     const struct chunk_label *labels; /* [batch] */
-    int samples;                      /* 1..batch; masked labels are not counted */
+    int samples; /* 1..batch, in training exactly batch; masked labels (inference) are not counted
+                  */
 };
 
 /* The metrics of a slot, summed over its samples. */
@@ -87,6 +95,7 @@ struct update {
 struct bucket {
     void *data;   /* backend memory: host floats for CPU backends, device floats for cuda */
     size_t count; /* floats */
+    void *ready;  /* cuda: the cudaEvent_t recorded when run() completed it; CPU: NULL */
 };
 
 struct backend;
@@ -131,6 +140,10 @@ struct backend_ops {
     int (*run)(struct program *program, const struct batch *batch, int slot, double loss_factor,
                void (*bucket_ready)(void *user, int bucket), void *user);
 
+    /* Returns once the buffers given to every run so far have been read and may be reused; work
+     * on them may still be going on. On CPU backends run itself returns that late. */
+    int (*inputs_read)(struct program *program);
+
     /* The logits of the last run: [samples][classes] fp32. Synchronises. */
     int (*logits)(float *dst, struct program *program);
 
@@ -148,8 +161,13 @@ struct backend_ops {
      * the slot's mean over micro-batches. */
     int (*update)(struct state *state, int slot, const struct update *update);
 
+    /* finite is known of the slot that the last update consumed, and true before. */
     int (*metrics)(struct batch_metrics *metrics, struct state *state, int slot); /* synchronises */
     int (*synchronise)(struct backend *backend);
+
+    /* The device's native queue (cudaStream_t), for an all-reduce that has to order itself behind
+     * run and before update; NULL on CPU backends, where it simply happens between the calls. */
+    void *(*queue)(struct backend *backend);
 };
 
 /* Every backend object starts with this, so that ops can be found from it. */

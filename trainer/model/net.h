@@ -67,15 +67,32 @@ struct net {
 };
 
 /* Builds a network by name:
- *   resnet{18,34,50,101,152}{a,b,c,d}   a bare name means b; ImageNet stem (paper section 4)
- *   resnet{8,14,20,26,32,44,56}{b,d}    He et al. 2015 section 4.2 for small images: 3x3 stride-1
- * stem, no pool, three stages of basic blocks, 16-32-64 channels; a bare name means b; b has a 1x1
- * projection where a shape changes suffix -small                       the 3x3 stride-1 stem
- * without pool on an ImageNet model suffix -wN                          channels of the first stage
- * (64 or 16 otherwise): narrower or wider nets ERR_ARG: unknown name (lists what there is) or a
- * size too small for the strides. */
+ *   resnet{18,34,50,101,152}{a,b,c,d}   ImageNet stem (paper section 4); a bare name means b
+ *   resnet{8,14,20,26,32,44,56}{b,d}    He et al. 2015 section 4.2, for small images: 3x3 stride-1
+ *                                       stem, no pool, three stages of basic blocks with 16, 32, 64
+ *                                       channels; a bare name means b; b has a 1x1 projection where
+ *                                       a shape changes, d the average pool before it
+ *   suffix -small                       the 3x3 stride-1 stem without pool on an ImageNet model
+ *   suffix -wN                          channels of the first stage instead of 64 or 16
+ * net->model is the name with its letter. ERR_ARG: unknown name (lists what there is), or a size
+ * too small: a strided node would read a map of one pixel. */
 int net_open(struct net **out, const char *model, int size_px, int channels, int classes);
 void net_close(struct net *net); /* accepts NULL */
+
+/* A copy of its own: what a backend keeps. */
+int net_copy(struct net **out, const struct net *net);
+
+/* Works out every node's in_* and out_* for another input size (for NODE_INPUT, conv and pools from
+ * kernel, stride and pad). Tensors do not depend on it. ERR_ARG as net_open. */
+int net_reshape(struct net *net, int size_px);
+
+/* Freezes the stem and the first `stages` stages: their tensors' `trained` is cleared, so they have
+ * no gradient and no momentum, and are not updated. */
+void net_freeze(struct net *net, int stages);
+
+/* True for a NODE_CONV whose gamma and beta are frozen: it normalises with its running statistics
+ * in training too, and those stay as they are. */
+bool net_bn_frozen(const struct net *net, const struct node *node);
 
 /* Index of a tensor by name, -1 when there is none. */
 int net_tensor(const struct net *net, const char *name);
