@@ -19,8 +19,8 @@ enum {
     CHUNK_LABEL_UINT8_BYTES = 24, /* encoded; uint8 wire: 3 f32 PCA offsets behind */
 };
 
-/* label a of a sample that is masked out (damaged in evaluation): pixels are zero, nothing is
- * counted. */
+/* Labels a and b of a sample that is masked out (damaged in evaluation), with lam 1: pixels are
+ * zero, nothing is counted. */
 #define CHUNK_LABEL_MASKED UINT32_MAX
 
 /* Chunks that hold all count samples; the last may be short. */

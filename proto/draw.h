@@ -39,12 +39,14 @@ double draw_uniform(uint32_t word, double low, double high);
 /* Integer in 0..count-1 (count >= 1): word * count >> 32. */
 uint32_t draw_below(uint32_t word, uint32_t count);
 
-/* Standard normals by Box-Muller's polar form or the inverse distribution function: `count` (<= 4)
- * of them. */
+/* Standard normals, `count` (<= 4) of them, by Box and Muller from block 0: the words (0, 1) give
+ * the first two, (2, 3) the others. |value| < 6.8. */
 void draw_normals(double *dst, int count, struct draw_key key, enum draw_purpose purpose,
                   uint64_t index);
 
-/* Beta(alpha, alpha), alpha in [1e-3, 1e3]; result within [0, 1]. */
+/* Beta(alpha, alpha), alpha in [1e-3, 1e3]; result within [0, 1]. Exact in distribution: above 1/2
+ * by Ulrich's formula from block 0, else by Joehnk's rejection with try n from block n (accepted
+ * with probability 0.78 or more; after 64 refusals, which nobody will see, 1/2). */
 double draw_beta(double alpha, struct draw_key key, enum draw_purpose purpose, uint64_t index);
 
 /* Relative error <= 4 units in the last place over the normal range; domain errors give NaN or
