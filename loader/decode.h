@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From a record's bytes to planes.
+ *
+ * The definition is libjpeg-turbo's planar output: ISLOW inverse DCT, no block smoothing, no
+ * upsampling. Grey JPEG -> one plane; YCbCr -> Y, Cb, Cr; RGB JPEG -> R, G, B, each at its own
+ * resolution. CMYK and YCCK -> libjpeg's full-size CMYK, Adobe's inversion honoured, then R =
+ * round((255 - c) (255 - k) / 255) and so on. PNG (by its magic bytes) -> grey or R, G, B of 8
+ * bits: palettes expanded, the upper 8 of 16 bits, alpha and gamma ignored. Raw records -> their
+ * planes.
+ *
+ * A JPEG or PNG that ends early is undecodable, and every file is read to its end to know that;
+ * libjpeg's other warnings change nothing. 12-bit, lossless and arithmetic JPEGs are undecodable,
+ * and so is what would cost too much (limits below). Nothing here trusts its input. */
+#ifndef LOADER_DECODE_H
+#define LOADER_DECODE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "datasets/store.h"
+#include "loader/planes.h"
+
+enum {
+    DECODE_MAX_SIDE_PX = 65500,
+    DECODE_MAX_PIXELS = 178956970, /* where Pillow, too, suspects a decompression bomb */
+    DECODE_MAX_SCANS = 100,
+    /* Pixels times scans, what a progressive file can cost: 80 Mpx in the usual 10 scans. */
+    DECODE_MAX_SCAN_MPIXELS = 800,
+    /* Scratch above this is given back after the image that needed it. */
+    DECODE_KEEP_BYTES = 64 << 20,
+};
+
+/* Scratch memory of one thread; one image at a time. */
+struct decoder;
+
+int decoder_open(struct decoder **out);
+void decoder_close(struct decoder *decoder); /* accepts NULL */
+
+/* Decodes the whole image of a record. The planes are valid until the decoder's next call. ERR_DATA
+ * with the reason when it is undecodable or not of the width, height that the record says;
+ * ERR_NOMEM.
+ */
+int decode_record(struct decoder *decoder, struct planes *planes,
+                  const struct store_record *record);
+
+/* The same for the bytes of a JPEG or PNG file. */
+int decode_file(struct decoder *decoder, struct planes *planes, const uint8_t *file, size_t bytes);
+
+/* What satchel-pack asks of every file: can the loader decode it, and what is in it? components: 1
+ * or 3 as the planes have them. Errors as decode_file. */
+int decode_check(struct decoder *decoder, uint32_t *width, uint32_t *height, uint32_t *components,
+                 const uint8_t *file, size_t bytes);
+
+#endif
