@@ -7,6 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 #include <zmq.h>
 
 #include "common/err.h"
@@ -130,10 +133,29 @@ static int open_socket(struct sock **out, struct sock_context *context, const ch
     return ERR_OK;
 }
 
+/* ZeroMQ takes an ipc path over from whoever listens there; two loaders on one path would be a
+ * riddle for their trainers. */
+static bool ipc_in_use(const char *endpoint)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strncmp(endpoint, "ipc://", 6) != 0 || strlen(endpoint + 6) >= sizeof(address.sun_path))
+        return false;
+    strcpy(address.sun_path, endpoint + 6);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    bool used = fd >= 0 &&
+                (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 || errno == EAGAIN);
+    if (fd >= 0)
+        close(fd);
+    return used;
+}
+
 int sock_bind(struct sock **out, struct sock_context *context, const char *endpoint,
               int send_messages)
 {
     struct sock *sock;
+    if (ipc_in_use(endpoint))
+        return err_set(ERR_IO, "cannot listen on %s: another program uses it; choose another",
+                       endpoint);
     int code = open_socket(&sock, context, endpoint, ZMQ_ROUTER);
     if (code)
         return code;
@@ -148,7 +170,7 @@ int sock_bind(struct sock **out, struct sock_context *context, const char *endpo
         code = set_message_limit(sock, FRAME_MAX_BYTES); /* trainers send envelopes only */
     if (!code && zmq_bind(sock->zmq, endpoint) != 0)
         code = err_set(ERR_IO, "cannot listen on %s: %s%s", endpoint, zmq_strerror(errno),
-                       errno == EADDRINUSE ? " (another program uses it; choose another)" : "");
+                       errno == EADDRINUSE ? ": another program uses it; choose another" : "");
     if (code) {
         sock_close(sock, 0);
         return code;

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Chunk buffers: a free list with a limit on what exists at all. */
+#include "loader/buffer.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "common/err.h"
+
+enum { ALIGNMENT = 64 };
+
+struct buffers {
+    pthread_mutex_t lock;
+    struct buffer *free;                 /* owner: lock */
+    size_t limit_bytes, bytes, in_hands; /* owner: lock; bytes: of all that exist */
+    int wake_fd;
+};
+
+int buffers_open(struct buffers **out, size_t limit_bytes, int wake_fd)
+{
+    struct buffers *buffers = calloc(1, sizeof(*buffers));
+    if (!buffers)
+        return err_set(ERR_NOMEM, "chunk buffers: out of memory");
+    pthread_mutex_init(&buffers->lock, NULL);
+    buffers->limit_bytes = limit_bytes;
+    buffers->wake_fd = wake_fd;
+    *out = buffers;
+    return ERR_OK;
+}
+
+void buffers_close(struct buffers *buffers)
+{
+    if (!buffers)
+        return;
+    while (buffers->free) {
+        struct buffer *next = buffers->free->next;
+        free(buffers->free);
+        buffers->free = next;
+    }
+    pthread_mutex_destroy(&buffers->lock);
+    free(buffers);
+}
+
+static size_t round_up(size_t bytes)
+{
+    return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+size_t buffer_bytes(size_t label_bytes, uint32_t samples, size_t pixel_bytes)
+{
+    return round_up(sizeof(struct buffer)) + round_up(label_bytes) +
+           round_up((size_t)samples * sizeof(uint32_t)) + round_up(pixel_bytes);
+}
+
+/* Takes a kept buffer of about the right size out of the free list; the lock is held. */
+static struct buffer *reuse(struct buffers *buffers, size_t bytes)
+{
+    for (struct buffer **link = &buffers->free; *link; link = &(*link)->next) {
+        struct buffer *buffer = *link;
+        if (buffer->bytes >= bytes && buffer->bytes / 2 <= bytes) {
+            *link = buffer->next;
+            return buffer;
+        }
+    }
+    return NULL;
+}
+
+/* A new buffer within the limit, dropping kept ones for it; the lock is held. */
+static struct buffer *make(struct buffers *buffers, size_t bytes)
+{
+    while (buffers->free && buffers->bytes + bytes > buffers->limit_bytes) {
+        struct buffer *victim = buffers->free;
+        buffers->free = victim->next;
+        buffers->bytes -= victim->bytes;
+        free(victim);
+    }
+    if (buffers->bytes + bytes > buffers->limit_bytes)
+        return NULL;
+    struct buffer *buffer = aligned_alloc(ALIGNMENT, bytes);
+    if (!buffer)
+        return NULL;
+    buffer->bytes = bytes;
+    buffer->home = buffers;
+    buffers->bytes += bytes;
+    return buffer;
+}
+
+struct buffer *buffer_take(struct buffers *buffers, size_t label_bytes, uint32_t samples,
+                           size_t pixel_bytes, atomic_int *holds)
+{
+    size_t bytes = buffer_bytes(label_bytes, samples, pixel_bytes);
+    pthread_mutex_lock(&buffers->lock);
+    struct buffer *buffer = reuse(buffers, bytes);
+    if (!buffer)
+        buffer = make(buffers, bytes);
+    if (buffer)
+        buffers->in_hands += buffer->bytes;
+    pthread_mutex_unlock(&buffers->lock);
+    if (!buffer)
+        return NULL;
+    buffer->labels = (uint8_t *)buffer + round_up(sizeof(*buffer));
+    buffer->ids = (uint32_t *)(void *)(buffer->labels + round_up(label_bytes));
+    buffer->pixels = (uint8_t *)(void *)buffer->ids + round_up((size_t)samples * sizeof(uint32_t));
+    buffer->holds = holds;
+    atomic_fetch_add(holds, 1);
+    return buffer;
+}
+
+void buffer_give(struct buffer *buffer)
+{
+    if (!buffer)
+        return;
+    struct buffers *buffers = buffer->home;
+    atomic_int *holds = buffer->holds;
+    pthread_mutex_lock(&buffers->lock);
+    buffer->next = buffers->free;
+    buffers->free = buffer;
+    buffers->in_hands -= buffer->bytes;
+    /* The counter may be freed by its owner from here on. */
+    atomic_fetch_sub(holds, 1);
+    pthread_mutex_unlock(&buffers->lock);
+    uint64_t one = 1;
+    ssize_t ignored = write(buffers->wake_fd, &one, sizeof(one));
+    (void)ignored; /* a full counter means that a wake-up is pending anyway */
+}
+
+size_t buffers_taken_bytes(struct buffers *buffers)
+{
+    pthread_mutex_lock(&buffers->lock);
+    size_t bytes = buffers->in_hands;
+    pthread_mutex_unlock(&buffers->lock);
+    return bytes;
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Memory for finished chunks: bounded, reused, given back from any thread once ZeroMQ has sent it.
+ */
+#ifndef LOADER_BUFFER_H
+#define LOADER_BUFFER_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct buffers;
+
+struct buffer {
+    uint8_t *labels;   /* as the labels frame */
+    uint32_t *ids;     /* [chunk_size] */
+    void *pixels;      /* 64-byte aligned, as the pixels frame */
+    atomic_int *holds; /* the taker's count of buffers not given back, counted down at the end */
+    size_t bytes;      /* of all of it */
+    struct buffers *home;
+    struct buffer *next; /* in the free list; owner: the home's lock */
+};
+
+/* limit_bytes over all buffers, taken or kept for reuse. wake_fd: an eventfd written whenever one
+ * is given back. */
+int buffers_open(struct buffers **out, size_t limit_bytes, int wake_fd);
+void buffers_close(struct buffers *buffers); /* all must be back; accepts NULL */
+
+/* What a chunk takes. */
+size_t buffer_bytes(size_t label_bytes, uint32_t samples, size_t pixel_bytes);
+
+/* NULL when the limit is reached at the moment or memory is out. Counts *holds up. */
+struct buffer *buffer_take(struct buffers *buffers, size_t label_bytes, uint32_t samples,
+                           size_t pixel_bytes, atomic_int *holds);
+void buffer_give(struct buffer *buffer); /* any thread; accepts NULL */
+
+size_t buffers_taken_bytes(struct buffers *buffers);
+
+#endif

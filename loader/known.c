@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Stores and specs. */
+#include "loader/known.h"
+
+#include <string.h>
+
+#include "common/err.h"
+#include "common/log.h"
+#include "loader/buffer.h"
+
+static int parse_name(struct frame_store *facts, const char *text, const char **file)
+{
+    const char *equals = strchr(text, '=');
+    size_t bytes = equals ? (size_t)(equals - text) : 0;
+    if (bytes == 0 || !equals[1])
+        return err_set(ERR_ARG, "--data %s: expected NAME=FILE.lmdb (see --help)", text);
+    if (bytes >= sizeof(facts->name) ||
+        strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") < bytes)
+        return err_set(ERR_ARG, "--data %s: a name has at most %d letters, digits, _ or -", text,
+                       SPEC_STORE_NAME_BYTES - 1);
+    memcpy(facts->name, text, bytes);
+    facts->name[bytes] = 0;
+    *file = equals + 1;
+    return ERR_OK;
+}
+
+int known_open_store(struct known *known, const char *name_and_file)
+{
+    struct frame_store facts = {0};
+    const char *file = NULL;
+    int code = parse_name(&facts, name_and_file, &file);
+    if (code)
+        return code;
+    if (known_store(known, facts.name))
+        return err_set(ERR_ARG, "--data %s: two stores of the name %s", name_and_file, facts.name);
+    if (known->store_count == FRAME_MAX_STORES)
+        return err_set(ERR_ARG, "--data: more than %d stores", FRAME_MAX_STORES);
+    struct store *store;
+    if ((code = store_open(&store, file)))
+        return code;
+    const struct store_meta *meta = store_meta(store);
+    code = frame_classes_hash(&facts.classes, meta->class_ids, meta->class_count);
+    if (code) {
+        store_close(store);
+        return code;
+    }
+    facts.fingerprint = meta->fingerprint;
+    facts.sample_count = meta->sample_count;
+    facts.class_count = meta->class_count;
+    facts.channels = meta->channels;
+    known->stores[known->store_count++] = (struct known_store){store, facts};
+    char text[33];
+    hash128_to_text(text, facts.fingerprint);
+    log_info("store %s: %s, %u samples, %u classes, %u channels, fingerprint %s", facts.name, file,
+             facts.sample_count, facts.class_count, facts.channels, text);
+    return ERR_OK;
+}
+
+void known_close(struct known *known)
+{
+    while (known->store_count > 0)
+        store_close(known->stores[--known->store_count].store);
+}
+
+const struct known_store *known_store(const struct known *known, const char *name)
+{
+    for (int i = 0; i < known->store_count; i++)
+        if (strcmp(known->stores[i].facts.name, name) == 0)
+            return &known->stores[i];
+    return NULL;
+}
+
+struct known_spec *known_spec(struct known *known, struct hash128 hash)
+{
+    for (int i = 0; i < known->spec_count; i++)
+        if (hash128_equal(known->specs[i].hash, hash)) {
+            known->specs[i].last_used = ++known->clock;
+            return &known->specs[i];
+        }
+    return NULL;
+}
+
+/* A place for one more: a new one, or that of the spec unused for the longest time. */
+static struct known_spec *place(struct known *known)
+{
+    if (known->spec_count < KNOWN_SPECS)
+        return &known->specs[known->spec_count++];
+    struct known_spec *oldest = NULL;
+    for (int i = 0; i < KNOWN_SPECS; i++) {
+        struct known_spec *spec = &known->specs[i];
+        if (spec->uses == 0 && (!oldest || spec->last_used < oldest->last_used))
+            oldest = spec;
+    }
+    return oldest;
+}
+
+int known_learn(struct known *known, const struct spec *spec, size_t limit_bytes)
+{
+    struct hash128 hash = spec_hash(spec);
+    if (known_spec(known, hash))
+        return ERR_OK;
+    const struct known_store *store = known_store(known, spec->store);
+    if (!store)
+        return err_set(ERR_PEER, "no store %s here", spec->store);
+    if (spec->channels != store->facts.channels)
+        return err_set(ERR_PEER, "store %s has %u channels, the spec wants %u", spec->store,
+                       store->facts.channels, spec->channels);
+    size_t pixels = spec->chunk_size * spec_sample_bytes(spec);
+    if (pixels > SPEC_MAX_CHUNK_BYTES || buffer_bytes(spec->chunk_size * frame_label_bytes(spec),
+                                                      spec->chunk_size, pixels) > limit_bytes)
+        return err_set(ERR_PEER, "a chunk of %zu bytes is more than this loader makes", pixels);
+    struct known_spec *slot = place(known);
+    if (!slot)
+        return err_set(ERR_PEER, "%d specs are in use here", KNOWN_SPECS);
+    *slot = (struct known_spec){*spec, hash, store, 0, ++known->clock};
+    char text[33];
+    hash128_to_text(text, hash);
+    log_info("spec %s: store %s, %u px, chunks of %u samples, %.2f MiB", text, spec->store,
+             spec->size_px, spec->chunk_size, (double)pixels / (1 << 20));
+    return ERR_OK;
+}

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* satchel-loader: serves the chunks of its stores to trainers. */
+#include <stddef.h>
+
+#include "common/err.h"
+#include "common/log.h"
+#include "common/opt.h"
+#include "common/stop.h"
+#include "loader/server.h"
+
+struct values {
+    struct opt_list data;
+    const char *bind;
+    int64_t workers, io_threads, credits, buffer_mib;
+    const char *secret_key, *allow;
+    bool insecure, strict;
+    const char *metrics_file, *ready_file, *decoder;
+};
+
+static const struct opt OPTIONS[] = {
+    {"data", OPT_LIST, offsetof(struct values, data), .value_name = "NAME=FILE.lmdb",
+     .help = "stores to serve, by the names that trainers ask for (train, val)"},
+    {"bind", OPT_STRING, offsetof(struct values, bind), .value_name = "ENDPOINT",
+     .help = "where to listen: tcp://HOST:PORT (PORT * for any free one) or ipc://PATH"},
+    {"workers", OPT_INT, offsetof(struct values, workers), .fallback = "0", .min = 0, .max = 4096,
+     .value_name = "N", .help = "threads that decode; 0: one per core"},
+    {"io-threads", OPT_INT, offsetof(struct values, io_threads), .fallback = "1", .min = 1,
+     .max = 64, .value_name = "N", .help = "threads that send"},
+    {"credits", OPT_INT, offsetof(struct values, credits), .fallback = "0", .min = 0, .max = 1024,
+     .value_name = "N",
+     .help = "chunks that a trainer may have outstanding; 0: two per worker, at least 4"},
+    {"buffer-mib", OPT_INT, offsetof(struct values, buffer_mib), .fallback = "1024", .min = 40,
+     .max = 1 << 20, .value_name = "MIB",
+     .help = "memory for chunks being made or sent, over all trainers"},
+    {"secret-key", OPT_STRING, offsetof(struct values, secret_key), .value_name = "FILE",
+     .help = "this loader's CURVE key (not in this version)"},
+    {"allow", OPT_STRING, offsetof(struct values, allow), .value_name = "DIR",
+     .help = "public keys of the trainers let in (not in this version)"},
+    {"insecure", OPT_FLAG, offsetof(struct values, insecure),
+     .help = "listen in plain text where other machines can connect"},
+    {"metrics-file", OPT_STRING, offsetof(struct values, metrics_file), .value_name = "FILE",
+     .help = "Prometheus text file, replaced every few seconds"},
+    {"ready-file", OPT_STRING, offsetof(struct values, ready_file), .value_name = "FILE",
+     .help = "written with the endpoint once it is listening"},
+    {"decoder", OPT_CHOICE, offsetof(struct values, decoder), .fallback = "auto",
+     .choices = "auto|reference|indexed", .help = "which JPEG decoder to use; all give equal bits"},
+    {"strict", OPT_FLAG, offsetof(struct values, strict),
+     .help = "refuse a chunk with a damaged record instead of substituting it"},
+};
+
+static enum decoder_choice decoder_of(const char *name)
+{
+    return name[0] == 'r' ? DECODER_REFERENCE : name[0] == 'i' ? DECODER_INDEXED : DECODER_AUTO;
+}
+
+static int check(const struct values *values)
+{
+    if (values->data.count == 0)
+        return err_set(ERR_ARG, "--data NAME=FILE.lmdb is missing (see --help)");
+    if (!values->bind)
+        return err_set(ERR_ARG, "--bind ENDPOINT is missing (see --help)");
+    if (values->secret_key || values->allow)
+        return err_set(ERR_UNSUPPORTED, "--secret-key and --allow are not in this version; serve "
+                                        "on loopback, ipc:// or a network you trust");
+    return ERR_OK;
+}
+
+static int run(const struct values *values)
+{
+    const struct server_config config = {
+        .data = values->data.items,
+        .data_count = values->data.count,
+        .bind = values->bind,
+        .workers = (int)values->workers,
+        .io_threads = (int)values->io_threads,
+        .credits = (int)values->credits,
+        .buffer_bytes = (size_t)values->buffer_mib << 20,
+        .metrics_file = values->metrics_file,
+        .ready_file = values->ready_file,
+        .strict = values->strict,
+        .insecure = values->insecure,
+        .decoder = decoder_of(values->decoder),
+    };
+    struct server *server;
+    int code = server_open(&server, &config);
+    if (code)
+        return code;
+    code = server_run(server);
+    server_close(server);
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    struct values values;
+    struct opt_section sections[] = {{"Loader", OPTIONS, ARRAY_COUNT(OPTIONS), &values, false}};
+    struct opt_program program = {
+        .name = "satchel-loader",
+        .usage = "--data NAME=FILE.lmdb... --bind ENDPOINT [OPTIONS]",
+        .summary = "Serves augmented training batches from record stores to satchel-trainer.",
+        .sections = sections,
+        .section_count = ARRAY_COUNT(sections),
+    };
+    log_open(program.name);
+    int code = opt_parse(&program, argc, argv);
+    if (!code && !program.finished && !(code = check(&values))) {
+        stop_install(false);
+        code = run(&values);
+    }
+    if (code)
+        log_error("%s", err_message());
+    opt_release(&program);
+    return err_exit_status(code);
+}

@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The service: its parts, its loop, and the way of a job. */
+#include "loader/server.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/sysinfo.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/err.h"
+#include "common/file.h"
+#include "common/log.h"
+#include "common/stop.h"
+#include "loader/server_state.h"
+#include "proto/endpoint.h"
+#include "proto/recipe.h"
+
+enum {
+    TICK_MS = 500,
+    RETRY_MS = 5, /* while an answer waits for room in ZeroMQ's queue */
+    PING_SECONDS = 2,
+    STUCK_SECONDS = 60, /* a trainer that takes nothing for so long is dropped */
+    STOP_SECONDS = 2,
+    LINGER_MS = 1000,
+};
+
+static int64_t seconds_ns(int seconds)
+{
+    return seconds * INT64_C(1000000000);
+}
+
+/* ---- jobs ---- */
+
+void server_free_job(struct server *server, struct job *job)
+{
+    buffer_give(job->buffer);
+    job->spec->uses--;
+    free(job);
+}
+
+void server_forget(struct server *server, struct client *client, const char *why)
+{
+    if (client->gone)
+        return;
+    if (client->greeted)
+        log_info("%s: %s", client->name, why);
+    client->gone = true;
+    struct job *job;
+    while ((job = client_unqueue(client)))
+        server_free_job(server, job);
+}
+
+/* Gives the pool a client's oldest job. False: no buffer at the moment. */
+static bool submit(struct server *server, struct client *client)
+{
+    struct job *job = client->first;
+    const struct spec *spec = &job->spec->spec;
+    job->buffer =
+        buffer_take(server->buffers, spec->chunk_size * frame_label_bytes(spec), spec->chunk_size,
+                    spec->chunk_size * spec_sample_bytes(spec), &client->holds);
+    if (!job->buffer)
+        return false;
+    client_unqueue(client);
+    client->building++;
+    server->in_pool++;
+    job->work.store = job->spec->store->store;
+    job->work.spec = spec;
+    job->work.epoch = job->request.epoch;
+    job->work.chunk = job->request.chunk;
+    job->work.build.labels = job->buffer->labels;
+    job->work.build.pixels = job->buffer->pixels;
+    job->work.build.ids = job->buffer->ids;
+    pool_submit(server->pool, &job->work);
+    return true;
+}
+
+/* Keeps the workers busy, each trainer in its turn. One job more than workers is in the pool, so
+ * that none waits for this thread; more would only take turns away. */
+static void dispatch(struct server *server)
+{
+    struct client *client;
+    while (server->in_pool <= (unsigned)server->config.workers &&
+           (client = client_next(&server->clients, server->config.credits)))
+        if (!submit(server, client))
+            return;
+}
+
+static void release_pixels(void *data, void *user)
+{
+    (void)data;
+    buffer_give(user);
+}
+
+static int send_chunk(struct server *server, struct job *job)
+{
+    const struct chunk_build *build = &job->work.build;
+    const struct spec *spec = &job->spec->spec;
+    struct frame frame = {.kind = FRAME_CHUNK,
+                          .chunk = {job->request.spec_hash, job->request.epoch, job->request.chunk,
+                                    job->request.id, build->samples, build->substituted,
+                                    build->masked}};
+    uint8_t envelope[FRAME_MAX_BYTES];
+    struct sock_part parts[3] = {
+        {envelope, 0, NULL, NULL},
+        {build->labels, build->samples * frame_label_bytes(spec), NULL, NULL},
+        {build->pixels, build->samples * spec_sample_bytes(spec), release_pixels, job->buffer},
+    };
+    int code = frame_encode(envelope, &parts[0].bytes, &frame);
+    if (!code)
+        code = sock_send(server->sock, job->client->address, parts, 3);
+    if (code == SOCK_SENT) {
+        struct metrics_counts *counts = &server->metrics.counts;
+        counts->chunks++;
+        counts->images += build->samples;
+        counts->substituted += build->substituted;
+        counts->masked += build->masked;
+        counts->bytes += parts[0].bytes + parts[1].bytes + parts[2].bytes;
+        job->buffer = NULL; /* ZeroMQ gives it back */
+    }
+    return code;
+}
+
+/* Answers a job that was built. False: it has to wait, and stays the caller's. */
+static bool answer(struct server *server, struct job *job)
+{
+    struct client *client = job->client;
+    if (client->gone || client->banned || job->work.code == ERR_STOPPED) {
+        server_free_job(server, job);
+        return true;
+    }
+    if (job->work.code) {
+        server->metrics.counts.failed++;
+        talk_refuse(server, client,
+                    job->work.code == ERR_DATA ? FRAME_REASON_DATA : FRAME_REASON_INTERNAL,
+                    job->request.id, job->work.message);
+        server_free_job(server, job);
+        return true;
+    }
+    int code = send_chunk(server, job);
+    if (code == SOCK_FULL)
+        return false;
+    if (code == SOCK_GONE)
+        server_forget(server, client, "disconnected");
+    else if (code != SOCK_SENT)
+        log_error("%s: %s", client->name, err_message());
+    server_free_job(server, job);
+    return true;
+}
+
+static void take_done(struct server *server)
+{
+    struct pool_job *work;
+    while ((work = pool_take(server->pool))) {
+        struct job *job = (struct job *)work;
+        server->in_pool--;
+        server->metrics.counts.work_ns += work->work_ns;
+        job->client->building--;
+        struct client *client = job->client;
+        if (answer(server, job))
+            continue;
+        if (!server->waiting)
+            server->waiting_ns = clock_ns();
+        job->next = server->waiting;
+        server->waiting = job;
+        client->waiting++;
+    }
+}
+
+/* Tries again what ZeroMQ had no room for. A trainer that takes nothing for a minute is dropped. */
+static void retry_waiting(struct server *server)
+{
+    bool stuck = clock_ns() - server->waiting_ns > seconds_ns(STUCK_SECONDS);
+    struct job *job = server->waiting;
+    server->waiting = NULL;
+    while (job) {
+        struct job *next = job->next;
+        struct client *client = job->client;
+        if (stuck)
+            server_forget(server, client, "dropped: it takes none of its chunks");
+        if (answer(server, job)) {
+            client->waiting--;
+            server->waiting_ns = clock_ns();
+        } else {
+            job->next = server->waiting;
+            server->waiting = job;
+        }
+        job = next;
+    }
+}
+
+/* ---- the loop ---- */
+
+/* A ROUTER learns that a peer is gone only when it sends to it. */
+static void ping_trainers(struct server *server)
+{
+    int64_t now = clock_ns();
+    if (now - server->ping_ns < seconds_ns(PING_SECONDS))
+        return;
+    server->ping_ns = now;
+    const struct frame ping = {.kind = FRAME_PING};
+    for (int i = 0; i < server->clients.count; i++)
+        if (!server->clients.list[i]->gone)
+            talk_send(server, server->clients.list[i], &ping);
+}
+
+static void begin_stop(struct server *server)
+{
+    log_info("stopping: %u requests to finish", clients_busy(&server->clients));
+    server->stopping = true;
+    server->stop_ns = clock_ns() + seconds_ns(STOP_SECONDS);
+    const struct frame goodbye = {.kind = FRAME_GOODBYE, .goodbye = {"the loader is stopping"}};
+    for (int i = 0; i < server->clients.count; i++)
+        if (server->clients.list[i]->greeted && !server->clients.list[i]->gone)
+            talk_send(server, server->clients.list[i], &goodbye);
+}
+
+static bool finished(struct server *server)
+{
+    return server->stopping &&
+           (clients_busy(&server->clients) == 0 || clock_ns() >= server->stop_ns);
+}
+
+static void count_now(struct server *server)
+{
+    struct metrics_counts *counts = &server->metrics.counts;
+    counts->trainers = 0;
+    for (int i = 0; i < server->clients.count; i++)
+        counts->trainers += server->clients.list[i]->greeted && !server->clients.list[i]->gone;
+    counts->queued = clients_queued(&server->clients);
+    counts->building = server->in_pool;
+    counts->buffer_bytes = buffers_taken_bytes(server->buffers);
+}
+
+int server_run(struct server *server)
+{
+    while (!finished(server)) {
+        struct sock_poll_item items[] = {
+            {.sock = server->sock}, {.fd = server->wake_fd}, {.fd = stop_fd()}};
+        int code = sock_poll(items, server->stopping ? 2 : 3,
+                             server->waiting || server->stopping ? RETRY_MS : TICK_MS);
+        if (code)
+            return code;
+        uint64_t woken;
+        if (items[1].readable && read(server->wake_fd, &woken, sizeof(woken)) < 0 &&
+            errno != EAGAIN)
+            return err_set(ERR_IO, "eventfd: %s", strerror(errno));
+        take_done(server);
+        if (server->waiting)
+            retry_waiting(server);
+        if ((code = talk_receive(server)))
+            return code;
+        if (stop_requested() && !server->stopping)
+            begin_stop(server);
+        dispatch(server);
+        ping_trainers(server);
+        clients_sweep(&server->clients, false);
+        count_now(server);
+        metrics_tick(&server->metrics, false);
+    }
+    return ERR_OK;
+}
+
+/* ---- opening and closing ---- */
+
+static int check_endpoint(const struct server_config *config)
+{
+    int code = endpoint_check(config->bind, true);
+    if (code)
+        return err_wrap(code, "--bind");
+    if (!config->insecure && !endpoint_is_local(config->bind))
+        return err_set(ERR_ARG,
+                       "--bind %s: anybody who reaches this port could read the data; bind to "
+                       "127.0.0.1 or ipc://, or say --insecure",
+                       config->bind);
+    return ERR_OK;
+}
+
+/* The memory this loader will take at most, for the paper's baseline (224 px, chunks of 8). */
+static void print_memory(const struct server *server)
+{
+    struct recipe recipe;
+    struct opt_section section = recipe_section(&recipe);
+    struct spec spec;
+    if (opt_defaults(&section) || recipe_train_spec(&spec, &recipe, 3))
+        return;
+    const double mib = 1 << 20;
+    size_t scratch = builder_bytes(&spec);
+    size_t chunk = buffer_bytes(spec.chunk_size * frame_label_bytes(&spec), spec.chunk_size,
+                                spec.chunk_size * spec_sample_bytes(&spec));
+    log_info("memory: %d workers x %.1f MiB of scratch (at 224 px), and per trainer at most %d "
+             "chunks x %.1f MiB, over all trainers at most %.0f MiB; the store is mapped",
+             server->config.workers, (double)scratch / mib, server->config.credits,
+             (double)chunk / mib, (double)server->config.buffer_bytes / mib);
+}
+
+static int open_parts(struct server *server)
+{
+    const struct server_config *config = &server->config;
+    int code = check_endpoint(config);
+    for (size_t i = 0; i < config->data_count && !code; i++)
+        code = known_open_store(&server->known, config->data[i]);
+    if (code)
+        return code;
+    server->message = sock_message_open();
+    server->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (!server->message || server->wake_fd < 0)
+        return err_set(ERR_NOMEM, "loader: %s", strerror(errno));
+    if ((code = sock_context_open(&server->context, config->io_threads)) ||
+        (code = sock_bind(&server->sock, server->context, config->bind, config->credits)) ||
+        (code = buffers_open(&server->buffers, config->buffer_bytes, server->wake_fd)))
+        return code;
+    return pool_open(&server->pool, config->workers, config->decoder, config->strict,
+                     server->wake_fd);
+}
+
+int server_open(struct server **out, const struct server_config *config)
+{
+    struct server *server = calloc(1, sizeof(*server));
+    if (!server)
+        return err_set(ERR_NOMEM, "loader: out of memory");
+    server->wake_fd = -1;
+    server->config = *config;
+    if (config->workers == 0)
+        server->config.workers = get_nprocs();
+    if (config->credits == 0) {
+        int credits = 2 * server->config.workers;
+        server->config.credits = credits < 4                   ? 4
+                                 : credits > FRAME_MAX_CREDITS ? FRAME_MAX_CREDITS
+                                                               : credits;
+    }
+    metrics_open(&server->metrics, config->metrics_file);
+    int code = open_parts(server);
+    if (code)
+        goto fail;
+    print_memory(server);
+    if (config->ready_file) {
+        code = file_write_atomic(config->ready_file, server_endpoint(server),
+                                 strlen(server_endpoint(server)));
+        if (code)
+            goto fail;
+    }
+    log_info("listening on %s", server_endpoint(server));
+    *out = server;
+    return ERR_OK;
+fail:
+    server_close(server);
+    return code;
+}
+
+void server_close(struct server *server)
+{
+    if (!server)
+        return;
+    if (server->pool) {
+        pool_stop(server->pool);
+        struct pool_job *work;
+        while ((work = pool_take(server->pool)))
+            server_free_job(server, (struct job *)work);
+    }
+    while (server->waiting) {
+        struct job *next = server->waiting->next;
+        server_free_job(server, server->waiting);
+        server->waiting = next;
+    }
+    for (int i = 0; i < server->clients.count; i++) {
+        struct job *job;
+        while ((job = client_unqueue(server->clients.list[i])))
+            server_free_job(server, job);
+    }
+    if (server->pool) {
+        count_now(server);
+        metrics_tick(&server->metrics, true);
+    }
+    sock_message_close(server->message);
+    sock_close(server->sock, LINGER_MS);
+    sock_context_close(server->context); /* waits for what is being sent: buffers come back */
+    pool_close(server->pool);
+    clients_sweep(&server->clients, true);
+    buffers_close(server->buffers);
+    if (server->wake_fd >= 0)
+        close(server->wake_fd);
+    known_close(&server->known);
+    free(server);
+}
+
+const char *server_endpoint(const struct server *server)
+{
+    return sock_endpoint(server->sock);
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The server's insides, shared by server.c (the loop and the jobs) and talk.c (the messages). */
+#ifndef LOADER_SERVER_STATE_H
+#define LOADER_SERVER_STATE_H
+
+#include "loader/buffer.h"
+#include "loader/client.h"
+#include "loader/known.h"
+#include "loader/metrics.h"
+#include "loader/pool.h"
+#include "loader/server.h"
+#include "proto/sock.h"
+
+struct server {
+    struct server_config config; /* workers and credits resolved */
+    struct known known;
+    struct clients clients;
+    struct pool *pool;
+    struct buffers *buffers;
+    struct sock_context *context;
+    struct sock *sock;
+    struct sock_message *message;
+    int wake_fd; /* eventfd: a job is done, or a buffer came back */
+    struct metrics metrics;
+    struct job *waiting; /* done, but ZeroMQ's queue for their trainer was full */
+    unsigned in_pool;
+    bool stopping;
+    int64_t stop_ns;    /* when waiting for the last chunks ends */
+    int64_t ping_ns;    /* when trainers were last pinged */
+    int64_t waiting_ns; /* since when jobs have been waiting without any progress */
+};
+
+/* Handles messages that are there, a bounded number of them. */
+int talk_receive(struct server *server);
+
+/* Sends an envelope; a trainer that is gone is forgotten. False when it was not sent. */
+bool talk_send(struct server *server, struct client *client, const struct frame *frame);
+
+/* Answers a request (id 0: the trainer as a whole) with a refusal. */
+void talk_refuse(struct server *server, struct client *client, enum frame_reason reason,
+                 uint64_t id, const char *what);
+
+/* Drops the trainer and all that it asked for. */
+void server_forget(struct server *server, struct client *client, const char *why);
+
+void server_free_job(struct server *server, struct job *job);
+
+#endif

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What trainers say to the loader, and what it answers. Everything here comes from the network: a
+ * trainer that sends what no trainer would is banned and named. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/err.h"
+#include "common/log.h"
+#include "loader/server_state.h"
+#include "proto/order.h"
+
+enum { MESSAGES_AT_ONCE = 256 };
+
+bool talk_send(struct server *server, struct client *client, const struct frame *frame)
+{
+    uint8_t bytes[FRAME_MAX_BYTES];
+    struct sock_part part = {bytes, 0, NULL, NULL};
+    int code = frame_encode(bytes, &part.bytes, frame);
+    if (!code)
+        code = sock_send(server->sock, client->address, &part, 1);
+    if (code == SOCK_GONE)
+        server_forget(server, client, "disconnected");
+    else if (code < 0)
+        log_warn("%s: %s", client->name, err_message());
+    return code == SOCK_SENT;
+}
+
+void talk_refuse(struct server *server, struct client *client, enum frame_reason reason,
+                 uint64_t id, const char *what)
+{
+    struct frame frame = {.kind = FRAME_REFUSE, .refuse = {.reason = reason, .id = id}};
+    snprintf(frame.refuse.what, sizeof(frame.refuse.what), "%s", what);
+    server->metrics.counts.refused++;
+    log_warn("%s: refused (%s): %s", client->name, frame_reason_name(reason), what);
+    talk_send(server, client, &frame);
+}
+
+/* Cuts a trainer off. ZeroMQ offers no way to close one connection of a ROUTER, so it is told once
+ * and not listened to any more. */
+static void ban(struct server *server, struct client *client, enum frame_reason reason,
+                const char *what)
+{
+    client->banned = true;
+    talk_refuse(server, client, reason, 0, what);
+    struct job *job;
+    while ((job = client_unqueue(client)))
+        server_free_job(server, job);
+}
+
+/* ---- hello ---- */
+
+static bool wanted_is_here(struct server *server, struct client *client,
+                           const struct frame_wanted *wanted)
+{
+    const struct known_store *store = known_store(&server->known, wanted->name);
+    if (wanted->any || (store && hash128_equal(store->facts.fingerprint, wanted->fingerprint)))
+        return true;
+    char what[128], text[33];
+    hash128_to_text(text, wanted->fingerprint);
+    snprintf(what, sizeof(what), store ? "store %s here is another than %s" : "no store %s here",
+             wanted->name, text);
+    talk_refuse(server, client, FRAME_REASON_STORE, 0, what);
+    return false;
+}
+
+static void on_hello(struct server *server, struct client *client, const struct frame_hello *hello,
+                     const char *address)
+{
+    snprintf(client->name, sizeof(client->name), "trainer %s%s%s #%u", hello->run,
+             *address ? " at " : "", address, client->address);
+    if (hello->protocol != FRAME_PROTOCOL) {
+        char what[64];
+        snprintf(what, sizeof(what), "protocol %u, this loader speaks %d", hello->protocol,
+                 FRAME_PROTOCOL);
+        talk_refuse(server, client, FRAME_REASON_PROTOCOL, 0, what);
+        return;
+    }
+    for (uint32_t i = 0; i < hello->wanted_count; i++)
+        if (!wanted_is_here(server, client, &hello->wanted[i]))
+            return;
+    struct frame frame = {.kind = FRAME_HELLO_REPLY,
+                          .hello_reply = {.protocol = FRAME_PROTOCOL,
+                                          .program = "satchel-loader",
+                                          .credits = (uint32_t)server->config.credits,
+                                          .store_count = (uint32_t)server->known.store_count}};
+    for (int i = 0; i < server->known.store_count; i++)
+        frame.hello_reply.stores[i] = server->known.stores[i].facts;
+    bool is_new = !client->greeted;
+    client->greeted = true;
+    if (talk_send(server, client, &frame) && is_new)
+        log_info("%s: connected", client->name);
+}
+
+/* ---- requests ---- */
+
+/* Lets the kernel read ahead what this request will need. */
+static void announce(const struct known_spec *known, uint32_t epoch, uint64_t chunk,
+                     uint32_t samples)
+{
+    uint32_t ids[SPEC_MAX_CHUNK_SIZE];
+    uint32_t first = (uint32_t)(chunk * known->spec.chunk_size);
+    for (uint32_t i = 0; i < samples; i++)
+        ids[i] = order_at(&known->spec, epoch, first + i, known->store->facts.sample_count);
+    store_announce(known->store->store, ids, samples);
+}
+
+static void on_request(struct server *server, struct client *client,
+                       const struct frame_request *request)
+{
+    struct known_spec *known = known_spec(&server->known, request->spec_hash);
+    if (!known) {
+        struct frame frame = {.kind = FRAME_NEED_SPEC,
+                              .need_spec = {request->spec_hash, request->id}};
+        talk_send(server, client, &frame);
+        return;
+    }
+    if (client_outstanding(client) >= (unsigned)server->config.credits) {
+        ban(server, client, FRAME_REASON_CREDITS, "more requests at once than advertised");
+        return;
+    }
+    uint32_t samples =
+        chunk_samples(&known->spec, request->chunk, known->store->facts.sample_count);
+    if (samples == 0) {
+        talk_refuse(server, client, FRAME_REASON_CHUNK, request->id, "no such chunk");
+        return;
+    }
+    struct job *job = calloc(1, sizeof(*job));
+    if (!job) {
+        talk_refuse(server, client, FRAME_REASON_INTERNAL, request->id, "out of memory");
+        return;
+    }
+    job->client = client;
+    job->spec = known;
+    job->request = *request;
+    job->samples = samples;
+    known->uses++;
+    client_queue(client, job);
+    announce(known, request->epoch, request->chunk, samples);
+}
+
+static void on_spec(struct server *server, struct client *client, const struct spec *spec)
+{
+    if (known_learn(&server->known, spec, server->config.buffer_bytes))
+        talk_refuse(server, client, FRAME_REASON_SPEC, 0, err_message());
+}
+
+/* ---- all messages ---- */
+
+static void on_frame(struct server *server, struct client *client, const struct frame *frame,
+                     const char *address)
+{
+    if (!client->greeted && frame->kind != FRAME_HELLO && frame->kind != FRAME_GOODBYE) {
+        ban(server, client, FRAME_REASON_MESSAGE, "no hello came first");
+        return;
+    }
+    switch (frame->kind) {
+    case FRAME_HELLO:
+        on_hello(server, client, &frame->hello, address);
+        return;
+    case FRAME_SPEC_OFFER:
+        on_spec(server, client, &frame->spec_offer);
+        return;
+    case FRAME_REQUEST:
+        on_request(server, client, &frame->request);
+        return;
+    case FRAME_GOODBYE:
+        server_forget(server, client, "said goodbye");
+        return;
+    default:
+        ban(server, client, FRAME_REASON_MESSAGE, "a message that only loaders send");
+    }
+}
+
+static struct client *client_of_message(struct server *server, uint32_t address)
+{
+    struct client *client = client_find(&server->clients, address);
+    if (client)
+        return client;
+    client = client_add(&server->clients, address);
+    if (client) {
+        snprintf(client->name, sizeof(client->name), "trainer #%u", address);
+        return client;
+    }
+    /* No place in the table: the answer goes out from a stand-in. */
+    struct client stranger = {.address = address, .name = "trainer", .end = &stranger.first};
+    talk_refuse(server, &stranger, FRAME_REASON_BUSY, 0, "too many trainers at this loader");
+    return NULL;
+}
+
+static void on_message(struct server *server)
+{
+    struct client *client = client_of_message(server, sock_message_client(server->message));
+    if (!client || client->banned)
+        return;
+    const char *address = sock_message_address(server->message);
+    size_t bytes;
+    const void *data = sock_message_data(server->message, 0, &bytes);
+    struct frame frame;
+    if (sock_message_parts(server->message) != 1)
+        ban(server, client, FRAME_REASON_MESSAGE, "a message of several frames");
+    else if (frame_decode(&frame, data, bytes))
+        ban(server, client, FRAME_REASON_MESSAGE, err_message());
+    else
+        on_frame(server, client, &frame, address);
+}
+
+int talk_receive(struct server *server)
+{
+    for (int i = 0; i < MESSAGES_AT_ONCE; i++) {
+        int result = sock_receive(server->sock, server->message);
+        if (result < 0)
+            return result;
+        if (result == SOCK_NOTHING)
+            return ERR_OK;
+        if (result == SOCK_RECEIVED)
+            on_message(server);
+        else /* its sender is not told: the address may not be its own */
+            server->metrics.counts.refused++;
+    }
+    return ERR_OK;
+}
