@@ -10,7 +10,7 @@
 #include "trainer/model/build.h"
 #include "trainer/model/net.h"
 
-enum { STAGES_MAX = 4, MODULE_BYTES = 32 };
+enum { STAGES_MAX = 4, MODULE_BYTES = 48 };
 
 struct depth {
     int layers, stages;

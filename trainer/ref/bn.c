@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
+#include <string.h>
+
+#include "trainer/ref/ops.h"
+
+static size_t pixels_of(const struct op *op) /* of one image */
+{
+    return (size_t)op->node->out_height * op->node->out_width;
+}
+
+/* Adds up the images' partial sums in order: total[channel] of part 0 or 1. */
+static void reduce(double *total, int part, const struct op *op)
+{
+    int channels = op->node->out_channels, pitch = pitch_of(channels);
+    memset(total, 0, (size_t)channels * sizeof *total);
+    for (int n = 0; n < op->batch; n++)
+        for (int c = 0; c < channels; c++)
+            total[c] += op->partial[((size_t)n * 2 + part) * pitch + c];
+}
+
+void bn_ref_statistics(double *mean, double *var, const real *y, const struct op *op)
+{
+    int channels = op->node->out_channels, pitch = pitch_of(channels);
+    size_t pixels = pixels_of(op);
+    double count = (double)pixels * op->batch;
+#pragma omp parallel for num_threads(op->threads) schedule(static)
+    for (int n = 0; n < op->batch; n++) {
+        double *sum = op->partial + (size_t)n * 2 * pitch;
+        memset(sum, 0, (size_t)pitch * sizeof *sum);
+        for (const real *at = y + n * pixels * pitch, *end = at + pixels * pitch; at < end;
+             at += pitch)
+            for (int c = 0; c < channels; c++)
+                sum[c] += at[c];
+    }
+    reduce(mean, 0, op);
+    for (int c = 0; c < channels; c++)
+        mean[c] /= count;
+#pragma omp parallel for num_threads(op->threads) schedule(static)
+    for (int n = 0; n < op->batch; n++) {
+        double *sum = op->partial + (size_t)n * 2 * pitch;
+        memset(sum, 0, (size_t)pitch * sizeof *sum);
+        for (const real *at = y + n * pixels * pitch, *end = at + pixels * pitch; at < end;
+             at += pitch)
+            for (int c = 0; c < channels; c++)
+                sum[c] += (at[c] - mean[c]) * (at[c] - mean[c]);
+    }
+    reduce(var, 0, op);
+    for (int c = 0; c < channels; c++)
+        var[c] /= count;
+}
+
+void bn_ref_apply(real *out, const real *y, const real *residual, const double *scale,
+                  const double *shift, const struct op *op)
+{
+    int channels = op->node->out_channels, pitch = pitch_of(channels);
+    size_t pixels = pixels_of(op) * (size_t)op->batch;
+    bool relu = op->node->relu;
+#pragma omp parallel for num_threads(op->threads) schedule(static)
+    for (size_t p = 0; p < pixels; p++)
+        for (int c = 0; c < channels; c++) {
+            size_t at = p * pitch + c;
+            double value = scale[c] * y[at] + shift[c];
+            if (residual)
+                value += residual[at];
+            /* not (value > 0): a NaN must survive */
+            out[at] = (real)(relu && value < 0 ? 0 : value);
+        }
+}
+
+/* With x^ = (y - mean) / sqrt(var + eps): dy = gamma / sqrt(var + eps) * (dz - mean(dz) - x^ *
+ * mean(dz x^)) (Ioffe and Szegedy 2015, section 3). */
+void bn_ref_backward(real *dz, real *dgamma, real *dbeta, const real *y, const double *mean,
+                     const double *var, const real *gamma, const struct op *op)
+{
+    int channels = op->node->out_channels, pitch = pitch_of(channels);
+    size_t pixels = pixels_of(op);
+    double count = (double)pixels * op->batch;
+#pragma omp parallel for num_threads(op->threads) schedule(static)
+    for (int n = 0; n < op->batch; n++) {
+        double *sum = op->partial + (size_t)n * 2 * pitch, *product = sum + pitch;
+        memset(sum, 0, 2 * (size_t)pitch * sizeof *sum);
+        for (size_t p = n * pixels; p < (n + 1) * pixels; p++)
+            for (int c = 0; c < channels; c++) {
+                sum[c] += dz[p * pitch + c];
+                product[c] += dz[p * pitch + c] * (y[p * pitch + c] - mean[c]);
+            }
+    }
+    double *sum = op->partial + (size_t)op->batch * 2 * pitch, *product = sum + pitch;
+    reduce(sum, 0, op);
+    reduce(product, 1, op);
+    for (int c = 0; c < channels; c++) {
+        double inverse = 1.0 / sqrt(var[c] + NET_BN_EPSILON);
+        if (dgamma)
+            dgamma[c] = (real)(product[c] * inverse);
+        if (dbeta)
+            dbeta[c] = (real)sum[c];
+        sum[c] /= count; /* from here on means, the second one over the variance */
+        product[c] *= inverse * inverse / count;
+    }
+    double *scale = op->partial; /* the images' sums are done with */
+    for (int c = 0; c < channels; c++)
+        scale[c] = gamma[c] / sqrt(var[c] + NET_BN_EPSILON);
+#pragma omp parallel for num_threads(op->threads) schedule(static)
+    for (size_t p = 0; p < pixels * (size_t)op->batch; p++)
+        for (int c = 0; c < channels; c++) {
+            size_t at = p * pitch + c;
+            dz[at] = (real)(scale[c] * (dz[at] - sum[c] - (y[at] - mean[c]) * product[c]));
+        }
+}
+
+void bn_ref_backward_frozen(real *dz, const double *scale, const struct op *op)
+{
+    int channels = op->node->out_channels, pitch = pitch_of(channels);
+    size_t pixels = pixels_of(op) * (size_t)op->batch;
+#pragma omp parallel for num_threads(op->threads) schedule(static)
+    for (size_t p = 0; p < pixels; p++)
+        for (int c = 0; c < channels; c++)
+            dz[p * pitch + c] = (real)(dz[p * pitch + c] * scale[c]);
+}

@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The passes of a program: forward node by node, loss, backward in reverse. */
+#include <math.h>
+#include <string.h>
+
+#include "common/err.h"
+#include "common/half.h"
+#include "trainer/loss.h"
+#include "trainer/ref/program.h"
+
+static struct op op_of(const struct program *program, int index)
+{
+    return (struct op){.node = &program->net->nodes[index],
+                       .batch = program->samples,
+                       .threads = program->state->backend->threads,
+                       .packed = program->packed,
+                       .zeros = program->zeros,
+                       .partial = program->partial};
+}
+
+static void load_pixels(real *dst, const uint16_t *pixels, const struct net *net, int samples)
+{
+    size_t count = (size_t)samples * net->size_px * net->size_px;
+    int channels = net->channels, pitch = pitch_of(channels);
+    for (size_t p = 0; p < count; p++)
+        for (int c = 0; c < channels; c++)
+            dst[p * pitch + c] = half_to_float(pixels[p * channels + c]);
+}
+
+/* BN as one multiplication and one addition a channel. */
+static void fold(double *scale, double *shift, double mean, double var, real gamma, real beta)
+{
+    *scale = gamma / sqrt(var + NET_BN_EPSILON);
+    *shift = beta - mean * *scale;
+}
+
+static void fold_running(struct program *program, const struct node *node)
+{
+    const struct state *state = program->state;
+    for (int c = 0; c < node->out_channels; c++)
+        fold(&program->scale[c], &program->shift[c], state_values(state, node->running_mean)[c],
+             state_values(state, node->running_var)[c], state_values(state, node->gamma)[c],
+             state_values(state, node->beta)[c]);
+}
+
+/* Folds the batch's statistics and leaves them, the variance unbiased, in the slot. */
+static void fold_batch(struct program *program, int index, int slot)
+{
+    const struct state *state = program->state;
+    const struct node *node = &program->net->nodes[index];
+    const struct node_memory *memory = &program->nodes[index];
+    const struct op op = op_of(program, index);
+    bn_ref_statistics(memory->mean, memory->var, memory->y, &op);
+    double count = (double)program->samples * node->out_height * node->out_width;
+    for (int c = 0; c < node->out_channels; c++) {
+        fold(&program->scale[c], &program->shift[c], memory->mean[c], memory->var[c],
+             state_values(state, node->gamma)[c], state_values(state, node->beta)[c]);
+        state_slot(state, slot, node->running_mean)[c] = (real)memory->mean[c];
+        state_slot(state, slot, node->running_var)[c] =
+            (real)(memory->var[c] * count / (count - 1.0));
+    }
+}
+
+static void forward_conv(struct program *program, int index, int slot)
+{
+    const struct node *node = &program->net->nodes[index];
+    const struct node_memory *memory = &program->nodes[index];
+    const struct op op = op_of(program, index);
+    real *y = memory->y ? memory->y : memory->out;
+    conv_ref_forward(y, program->nodes[node->input].out, state_values(program->state, node->weight),
+                     &op);
+    if (program_trains(program) && !net_bn_frozen(program->net, node))
+        fold_batch(program, index, slot);
+    else
+        fold_running(program, node);
+    bn_ref_apply(memory->out, y, node->residual < 0 ? NULL : program->nodes[node->residual].out,
+                 program->scale, program->shift, &op);
+}
+
+static void forward(struct program *program, const struct batch *batch, int slot)
+{
+    const struct net *net = program->net;
+    program->samples = batch->samples;
+    for (int i = 0; i < net->node_count; i++) {
+        const struct node *node = &net->nodes[i];
+        const struct op op = op_of(program, i);
+        real *out = program->nodes[i].out;
+        const real *in = node->input < 0 ? NULL : program->nodes[node->input].out;
+        switch (node->kind) {
+        case NODE_INPUT:
+            load_pixels(out, batch->pixels, net, batch->samples);
+            break;
+        case NODE_CONV:
+            forward_conv(program, i, slot);
+            break;
+        case NODE_MAX_POOL:
+            pool_ref_max(out, in, &op);
+            break;
+        case NODE_AVG_POOL:
+        case NODE_GLOBAL_AVG:
+            pool_ref_avg(out, in, &op);
+            break;
+        case NODE_FC:
+            fc_ref_forward(out, in, state_values(program->state, node->weight),
+                           state_values(program->state, node->bias), &op);
+            break;
+        }
+    }
+    const real *logits = program->nodes[net->node_count - 1].out;
+    int pitch = pitch_of(net->classes);
+    for (int n = 0; n < batch->samples; n++)
+        for (int k = 0; k < net->classes; k++)
+            program->logits[(size_t)n * net->classes + k] = logits[(size_t)n * pitch + k];
+}
+
+/* The gradient of a node's output, to be added to; NULL when nothing before it is trained. */
+static real *gradient_of(struct program *program, int index)
+{
+    struct node_memory *memory = &program->nodes[index];
+    if (!memory->needs_grad)
+        return NULL;
+    if (!memory->has_grad) {
+        const struct node *node = &program->net->nodes[index];
+        memset(memory->grad, 0,
+               (size_t)program->samples * node->out_height * node->out_width *
+                   pitch_of(node->out_channels) * sizeof *memory->grad);
+        memory->has_grad = true;
+    }
+    return memory->grad;
+}
+
+static void backward_relu(real *grad, const real *out, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (out[i] <= 0)
+            grad[i] = 0;
+}
+
+/* From BN's output (grad) to its input, in place. */
+static void backward_bn(struct program *program, int index, int slot, real *grad)
+{
+    const struct state *state = program->state;
+    const struct node *node = &program->net->nodes[index];
+    const struct node_memory *memory = &program->nodes[index];
+    const struct op op = op_of(program, index);
+    if (net_bn_frozen(program->net, node)) {
+        fold_running(program, node);
+        bn_ref_backward_frozen(grad, program->scale, &op);
+        return;
+    }
+    bn_ref_backward(grad, state_slot(state, slot, node->gamma), state_slot(state, slot, node->beta),
+                    memory->y, memory->mean, memory->var, state_values(state, node->gamma), &op);
+}
+
+static void backward_conv(struct program *program, int index, int slot, real *grad)
+{
+    const struct state *state = program->state;
+    const struct node *node = &program->net->nodes[index];
+    const struct op op = op_of(program, index);
+    size_t count = (size_t)program->samples * node->out_height * node->out_width *
+                   pitch_of(node->out_channels);
+    if (node->relu)
+        backward_relu(grad, program->nodes[index].out, count);
+    real *to_residual = node->residual < 0 ? NULL : gradient_of(program, node->residual);
+    for (size_t i = 0; to_residual && i < count; i++)
+        to_residual[i] += grad[i];
+    backward_bn(program, index, slot, grad);
+    real *dweight = state_slot(state, slot, node->weight);
+    if (dweight)
+        conv_ref_backward_weight(dweight, program->nodes[node->input].out, grad, &op);
+    real *to_input = gradient_of(program, node->input);
+    if (to_input)
+        conv_ref_backward_data(to_input, grad, state_values(state, node->weight), &op);
+}
+
+static void backward_fc(struct program *program, int index, int slot, const real *grad)
+{
+    const struct state *state = program->state;
+    const struct node *node = &program->net->nodes[index];
+    const struct op op = op_of(program, index);
+    real *dweight = state_slot(state, slot, node->weight);
+    real *dbias = state_slot(state, slot, node->bias);
+    if (dbias)
+        fc_ref_backward_bias(dbias, grad, &op);
+    if (dweight)
+        conv_ref_backward_weight(dweight, program->nodes[node->input].out, grad, &op);
+    real *to_input = gradient_of(program, node->input);
+    if (to_input)
+        conv_ref_backward_data(to_input, grad, state_values(state, node->weight), &op);
+}
+
+static void backward_node(struct program *program, int index, int slot)
+{
+    const struct node *node = &program->net->nodes[index];
+    const struct op op = op_of(program, index);
+    real *grad = gradient_of(program, index);
+    if (!grad)
+        return;
+    real *to_input;
+    switch (node->kind) {
+    case NODE_INPUT:
+        break;
+    case NODE_CONV:
+        backward_conv(program, index, slot, grad);
+        break;
+    case NODE_MAX_POOL:
+        if ((to_input = gradient_of(program, node->input)) != NULL)
+            pool_ref_max_backward(to_input, grad, program->nodes[node->input].out, &op);
+        break;
+    case NODE_AVG_POOL:
+    case NODE_GLOBAL_AVG:
+        if ((to_input = gradient_of(program, node->input)) != NULL)
+            pool_ref_avg_backward(to_input, grad, &op);
+        break;
+    case NODE_FC:
+        backward_fc(program, index, slot, grad);
+        break;
+    }
+}
+
+static void backward(struct program *program, int slot)
+{
+    const struct net *net = program->net;
+    int last = net->node_count - 1, pitch = pitch_of(net->classes);
+    for (int i = 0; i < net->node_count; i++)
+        program->nodes[i].has_grad = false;
+    real *grad = gradient_of(program, last);
+    if (!grad)
+        return;
+    for (int n = 0; n < program->samples; n++)
+        for (int k = 0; k < net->classes; k++)
+            grad[(size_t)n * pitch + k] = (real)program->dlogits[(size_t)n * net->classes + k];
+    for (int i = last; i > 0; i--)
+        backward_node(program, i, slot);
+}
+
+static int check(const struct program *program, const struct batch *batch, int slot)
+{
+    const struct net *net = program->net;
+    int least = program_trains(program) ? program->config.batch : 1;
+    if (batch->samples < least || batch->samples > program->config.batch)
+        return err_set(ERR_ARG, "a batch of %d samples where %d..%d are expected", batch->samples,
+                       least, program->config.batch);
+    if (slot < 0 || slot >= program->state->slot_total)
+        return err_set(ERR_ARG, "there is no gradient slot %d, only %d", slot,
+                       program->state->slot_total);
+    for (int i = 0; i < batch->samples; i++) {
+        const struct chunk_label *label = &batch->labels[i];
+        if (label->a != CHUNK_LABEL_MASKED &&
+            (label->a >= (uint32_t)net->classes || label->b >= (uint32_t)net->classes))
+            return err_set(ERR_ARG, "sample %d has the labels %u and %u, %s has %d classes", i,
+                           label->a, label->b, net->model, net->classes);
+    }
+    return 0;
+}
+
+int pass_ref_run(struct program *program, const struct batch *batch, int slot, double loss_factor,
+                 void (*bucket_ready)(void *user, int bucket), void *user)
+{
+    int code = check(program, batch, slot);
+    if (code)
+        return code;
+    struct program *teacher = program->config.teacher;
+    bool train = program_trains(program);
+    if (teacher && train)
+        forward(teacher, batch, -1);
+    forward(program, batch, slot);
+
+    struct loss_sums sums;
+    loss_batch(&sums, train ? program->dlogits : NULL, program->logits,
+               teacher && train ? teacher->logits : NULL, batch->labels, batch->samples,
+               program->net->classes, train ? &program->config.loss : &loss_plain, loss_factor);
+    real *metrics = state_slot_metrics(program->state, slot);
+    metrics[0] = (real)sums.loss;
+    metrics[1] = (real)sums.top1;
+    metrics[2] = (real)sums.top5;
+    metrics[3] = (real)sums.samples;
+    if (slot == program->state->updated_slot)
+        program->state->updated_slot = -1;
+    if (!train)
+        return 0;
+    backward(program, slot);
+    for (int b = 0; bucket_ready && b < program->state->bucket_total; b++)
+        bucket_ready(user, b);
+    return 0;
+}
+
+int pass_ref_logits(float *dst, struct program *program)
+{
+    size_t count = (size_t)program->samples * program->net->classes;
+    for (size_t i = 0; i < count; i++)
+        dst[i] = (float)program->logits[i];
+    return 0;
+}

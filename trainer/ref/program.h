@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A net with memory for a batch: what program.c allocates and pass.c runs. */
+#ifndef TRAINER_REF_PROGRAM_H
+#define TRAINER_REF_PROGRAM_H
+
+#include "trainer/ref/ops.h"
+#include "trainer/ref/ref.h"
+
+struct node_memory {
+    real *out;          /* [batch][out_height][out_width][pitch] */
+    real *y;            /* conv in training: before BN, same shape; else NULL */
+    real *grad;         /* of out, same shape; NULL where nothing needs it */
+    double *mean, *var; /* conv in training: [out_channels] of this batch, biased */
+    bool needs_grad;    /* it or something before it is trained */
+    bool has_grad;      /* during a backward: grad holds something */
+};
+
+struct program {
+    struct state *state;
+    struct net *net; /* at this program's size */
+    struct program_config config;
+    struct node_memory *nodes;
+    void **owned; /* all allocations of the nodes, for close */
+    int owned_count, owned_room;
+    size_t bytes;
+    int samples; /* of the last run */
+
+    real *packed, *zeros;
+    double *partial;
+    double *scale, *shift;    /* [widest channels]: BN as scale and shift */
+    double *logits, *dlogits; /* [batch][classes] */
+};
+
+static inline bool program_trains(const struct program *program)
+{
+    return program->config.mode == PROGRAM_TRAIN;
+}
+
+#endif

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Weights, momentum, statistics and gradient slots, all in canonical layouts. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/err.h"
+#include "trainer/ref/ops.h"
+#include "trainer/ref/ref.h"
+
+static const size_t bucket_bytes_default = (size_t)16 << 20;
+
+static void place(struct state *state, int tensor)
+{
+    if (!state->net->tensors[tensor].trained)
+        return;
+    state->slot_at[tensor] = state->slot_count;
+    state->slot_count += state->net->tensors[tensor].count;
+}
+
+static void place_statistic(struct state *state, int tensor)
+{
+    state->slot_at[tensor] = state->slot_count;
+    state->slot_count += state->net->tensors[tensor].count;
+}
+
+/* Gradients in the order that the backward produces them, BN statistics, metrics. */
+static void lay_out(struct state *state)
+{
+    const struct net *net = state->net;
+    size_t at = 0;
+    for (int i = 0; i < net->tensor_count; i++) {
+        state->value_at[i] = at;
+        state->slot_at[i] = NOWHERE;
+        at += net->tensors[i].count;
+    }
+    for (int i = net->node_count - 1; i >= 0; i--) {
+        const struct node *node = &net->nodes[i];
+        if (node->kind == NODE_CONV) {
+            place(state, node->gamma);
+            place(state, node->beta);
+        }
+        if (node->kind == NODE_FC)
+            place(state, node->bias);
+        if (node->weight >= 0)
+            place(state, node->weight);
+    }
+    for (int i = 0; i < net->node_count; i++) {
+        const struct node *node = &net->nodes[i];
+        if (node->kind == NODE_CONV && !net_bn_frozen(net, node)) {
+            place_statistic(state, node->running_mean);
+            place_statistic(state, node->running_var);
+        }
+    }
+    state->metrics_at = state->slot_count;
+    state->slot_count += METRICS;
+}
+
+int state_ref_open(struct state **out, struct backend *backend, const struct net *net, int slots)
+{
+    *out = NULL;
+    struct state *state = calloc(1, sizeof *state);
+    if (!state)
+        return err_set(ERR_NOMEM, "no memory for the weights");
+    state->backend = backend;
+    state->slot_total = slots;
+    state->updated_slot = -1;
+    int code = net_copy(&state->net, net);
+    if (code)
+        goto fail;
+    code = err_set(ERR_NOMEM, "no memory for the weights of %s", net->model);
+    size_t tensors = (size_t)net->tensor_count, values = 0;
+    for (size_t i = 0; i < tensors; i++)
+        values += net->tensors[i].count;
+    state->value_at = calloc(tensors, sizeof *state->value_at);
+    state->slot_at = calloc(tensors, sizeof *state->slot_at);
+    state->bucket_ends = calloc(tensors + 1, sizeof *state->bucket_ends);
+    state->values = calloc(values, sizeof *state->values);
+    state->momentum = calloc(values, sizeof *state->momentum);
+    if (!state->value_at || !state->slot_at || !state->bucket_ends || !state->values ||
+        !state->momentum)
+        goto fail;
+    lay_out(state);
+    /* One more than asked for, so that a state without slots is not a special case. */
+    state->slots = calloc(((size_t)slots + 1) * state->slot_count, sizeof *state->slots);
+    if (!state->slots)
+        goto fail;
+    *out = state;
+    return 0;
+fail:
+    state_ref_close(state);
+    return code;
+}
+
+void state_ref_close(struct state *state)
+{
+    if (!state)
+        return;
+    net_close(state->net);
+    free(state->value_at);
+    free(state->slot_at);
+    free(state->bucket_ends);
+    free(state->values);
+    free(state->momentum);
+    free(state->slots);
+    free(state);
+}
+
+/* Where the values of a kind are; NULL with the error set when the tensor has none. */
+static real *kind_of_values(struct state *state, enum state_kind kind, int tensor)
+{
+    const struct net *net = state->net;
+    if (tensor < 0 || tensor >= net->tensor_count) {
+        err_set(ERR_ARG, "%s has no tensor %d", net->model, tensor);
+        return NULL;
+    }
+    if (kind == STATE_WEIGHT)
+        return state_values(state, tensor);
+    if (!net->tensors[tensor].trained) {
+        err_set(ERR_ARG, "%s: %s is not trained and has no momentum", net->model,
+                net->tensors[tensor].name);
+        return NULL;
+    }
+    return state->momentum + state->value_at[tensor];
+}
+
+int state_ref_set(struct state *state, enum state_kind kind, int tensor, const float *src)
+{
+    real *dst = kind_of_values(state, kind, tensor);
+    if (!dst)
+        return ERR_ARG;
+    for (size_t i = 0; i < state->net->tensors[tensor].count; i++)
+        dst[i] = src[i];
+    return 0;
+}
+
+int state_ref_get(float *dst, struct state *state, enum state_kind kind, int tensor)
+{
+    const real *src = kind_of_values(state, kind, tensor);
+    if (!src)
+        return ERR_ARG;
+    for (size_t i = 0; i < state->net->tensors[tensor].count; i++)
+        dst[i] = (float)src[i];
+    return 0;
+}
+
+/* Every tensor that has a place in a slot ends there. */
+static int compare_sizes(const void *a, const void *b)
+{
+    size_t left = *(const size_t *)a, right = *(const size_t *)b;
+    return (left > right) - (left < right);
+}
+
+int state_ref_split(struct state *state, size_t bucket_bytes)
+{
+    if (state->bucket_total)
+        return 0;
+    const struct net *net = state->net;
+    size_t goal = (bucket_bytes ? bucket_bytes : bucket_bytes_default) / sizeof(float);
+    size_t *ends = malloc(((size_t)net->tensor_count + 1) * sizeof *ends);
+    if (!ends)
+        return err_set(ERR_NOMEM, "no memory for the gradients' buckets");
+    int count = 0;
+    for (int i = 0; i < net->tensor_count; i++)
+        if (state->slot_at[i] != NOWHERE)
+            ends[count++] = state->slot_at[i] + net->tensors[i].count;
+    ends[count++] = state->slot_count; /* metrics */
+    qsort(ends, (size_t)count, sizeof *ends, compare_sizes);
+    size_t begin = 0;
+    for (int i = 0; i < count; i++)
+        if (i == count - 1 || ends[i] - begin >= goal) {
+            state->bucket_ends[state->bucket_total++] = ends[i];
+            begin = ends[i];
+        }
+    free(ends);
+    return 0;
+}
+
+static int check_slot(const struct state *state, int slot)
+{
+    if (slot < 0 || slot >= state->slot_total)
+        return err_set(ERR_ARG, "there is no gradient slot %d, only %d", slot, state->slot_total);
+    return 0;
+}
+
+int state_ref_slot_add(struct state *state, int dst, int src)
+{
+    if (check_slot(state, dst) || check_slot(state, src))
+        return ERR_ARG;
+    real *to = state->slots + (size_t)dst * state->slot_count;
+    const real *from = state->slots + (size_t)src * state->slot_count;
+    for (size_t i = 0; i < state->slot_count; i++)
+        to[i] += from[i];
+    return 0;
+}
+
+int state_ref_slot_get(float *dst, struct state *state, int slot, int tensor)
+{
+    if (check_slot(state, slot))
+        return ERR_ARG;
+    if (tensor < 0 || tensor >= state->net->tensor_count || state->slot_at[tensor] == NOWHERE)
+        return err_set(ERR_ARG, "tensor %d of %s has no gradient", tensor, state->net->model);
+    const real *src = state_slot(state, slot, tensor);
+    for (size_t i = 0; i < state->net->tensors[tensor].count; i++)
+        dst[i] = (float)src[i];
+    return 0;
+}
+
+int state_ref_buckets(const struct state *state)
+{
+    return state->bucket_total;
+}
+
+struct bucket state_ref_bucket(struct state *state, int slot, int bucket)
+{
+    size_t begin = bucket ? state->bucket_ends[bucket - 1] : 0;
+    return (struct bucket){.data = state->slots + (size_t)slot * state->slot_count + begin,
+                           .count = state->bucket_ends[bucket] - begin};
+}
+
+static void update_tensor(struct state *state, int slot, int tensor, const struct update *update)
+{
+    const struct tensor *what = &state->net->tensors[tensor];
+    const real *sum = state_slot(state, slot, tensor);
+    if (!sum)
+        return;
+    real *values = state_values(state, tensor);
+    if (!what->trained) {
+        update_ref_running(values, sum, what->count, update->micro_batches);
+        return;
+    }
+    bool decayed = net_decayed(what, update->no_bias_decay);
+    const struct update_ref step = {.lr = (real)update->lr,
+                                    .momentum = (real)update->momentum,
+                                    .decay = (real)(decayed ? update->weight_decay : 0),
+                                    .grad_scale = (real)update->grad_scale};
+    update_ref_nag(values, state->momentum + state->value_at[tensor], sum, what->count, &step);
+}
+
+int state_ref_update(struct state *state, int slot, const struct update *update)
+{
+    if (check_slot(state, slot))
+        return ERR_ARG;
+    const real *all = state->slots + (size_t)slot * state->slot_count;
+    state->updated_slot = slot;
+    state->updated_finite = update_ref_finite(all, state->metrics_at);
+    if (!state->updated_finite && update->skip_nonfinite)
+        return 0;
+    for (int i = 0; i < state->net->tensor_count; i++)
+        update_tensor(state, slot, i, update);
+    return 0;
+}
+
+int state_ref_metrics(struct batch_metrics *metrics, struct state *state, int slot)
+{
+    if (check_slot(state, slot))
+        return ERR_ARG;
+    const real *from = state_slot_metrics(state, slot);
+    *metrics =
+        (struct batch_metrics){.loss = from[0],
+                               .top1 = from[1],
+                               .top5 = from[2],
+                               .samples = from[3],
+                               .finite = slot != state->updated_slot || state->updated_finite};
+    return 0;
+}
