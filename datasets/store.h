@@ -4,12 +4,12 @@
  *
  * Keys are 4-byte integers (MDB_INTEGERKEY), appended in order: 0..N-1 are sample ids, UINT32_MAX
  * is the meta record (protobuf, datasets/store.proto), written last: a store without it is
- * incomplete and refused. A sample record is a fixed 48-byte header and its payload; docs/format.md
- * gives every byte. The store is written under FILE.partial and renamed when complete. Ids follow
- * (class index, file-name bytes), whatever the order of the source. Fingerprint = XXH3-128 over N
- * (u32), K (u32), the K class ids (u32 length, bytes each), and per id (label u32, encoding u8,
- * XXH3-128 of the payload's image bytes), all little-endian: side index and provenance are left
- * out. */
+ * incomplete and refused. A sample record is a fixed 48-byte header, its payload (image, then side
+ * index) and 64 bytes of padding; docs/format.md gives every byte. The store is written under
+ * FILE.partial and renamed when complete. Ids follow (class index, file-name bytes), whatever the
+ * order of the source. Fingerprint = XXH3-128 over N (u32), K (u32), the K class ids (u32 length,
+ * bytes each), and per id (label u32, encoding u8, XXH3-128 of the payload's image bytes), all
+ * little-endian: side index and provenance are left out. */
 #ifndef DATASETS_STORE_H
 #define DATASETS_STORE_H
 
@@ -18,6 +18,12 @@
 #include <stdint.h>
 
 #include "common/hash.h"
+
+enum {
+    STORE_PADDING_BYTES = 64,          /* readable bytes behind image and index, for vector loads */
+    STORE_RECORD_BYTES_MAX = 64 << 20, /* header, payload and padding */
+    STORE_CLASSES_MAX = 1 << 20,
+};
 
 enum store_encoding {
     STORE_JPEG = 1, /* the file's bytes, untouched (JPEG, or a PNG that calls itself JPEG) */
@@ -37,7 +43,8 @@ struct store_meta {
     uint64_t indexed;               /* samples that carry a side index */
 };
 
-/* A record, pointing into the map: valid until store_close. */
+/* A record, pointing into the map: valid until store_close. At least STORE_PADDING_BYTES bytes
+ * behind the image and behind the index may be read (their content never matters). */
 struct store_record {
     uint32_t id, label;
     uint32_t width, height; /* of the image, px */
@@ -61,7 +68,8 @@ const struct store_meta *store_meta(const struct store *store);
 const char *store_path(const struct store *store);
 
 /* Reads record id and verifies its checksum, its own id and the store's tag. ERR_DATA names store,
- * id and (when known) class; the caller substitutes, masks or fails. Any thread, no locks. */
+ * id and (when known) class; the caller substitutes, masks or fails. ERR_ARG: no such id. Any
+ * thread, no locks. */
 int store_read(struct store_record *record, const struct store *store, uint32_t id);
 
 /* Tells the kernel that these records will be read soon (MADV_WILLNEED). */
@@ -79,12 +87,22 @@ struct store_sample {
     size_t index_bytes;
 };
 
-/* Creates path.partial, growing as needed. Refuses (ERR_ARG) when path exists. */
+/* Creates path.partial, growing as needed. Refuses (ERR_ARG) when path exists, and (ERR_IO) when
+ * another process is writing the partial file. */
 int store_writer_open(struct store_writer **out, const char *path);
+
+/* Sets the store's tag, which every record carries, so that a page of another store is noticed: a
+ * hash of what is known beforehand, such as the names and sizes of all files. Before the first add;
+ * 0 otherwise. */
+void store_writer_set_tag(struct store_writer *writer, uint64_t tag);
+
+/* Appends the next id. ERR_ARG: a sample that a reader would refuse (size, geometry); ERR_IO: disk
+ * full and the like. */
 int store_writer_add(struct store_writer *writer, const struct store_sample *sample);
 
 /* Writes the meta record (sample_count, fingerprint and indexed are filled in here), syncs, renames
- * and frees the writer. *fingerprint may be NULL. */
+ * and frees the writer, whatever happens. class_names, split and packed_by may be NULL, fingerprint
+ * too. */
 int store_writer_publish(struct store_writer *writer, const struct store_meta *meta,
                          struct hash128 *fingerprint);
 void store_writer_discard(struct store_writer *writer); /* removes the partial file; accepts NULL */

@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reading a store: opening with every check, records by id, announcements to the kernel.
+ *
+ * LMDB allows a read transaction on one thread at a time. A store therefore holds a fixed set of
+ * them, all of the same (only) snapshot; a reader takes a free one with an atomic exchange,
+ * starting at a place of its own thread, and gives it back microseconds later. */
+#include "datasets/store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <lmdb.h>
+#include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/err.h"
+#include "datasets/fault.h"
+#include "datasets/meta.h"
+#include "datasets/record.h"
+
+enum {
+    SLOTS = 64,
+    CACHE_LINE = 64,
+    HEAD_BYTES = 64,           /* enough of the first LMDB page */
+    MAP_SLACK_BYTES = 1 << 20, /* address space behind the file's end: see open_environment */
+};
+
+struct slot {
+    _Alignas(CACHE_LINE) atomic_bool taken;
+    MDB_txn *txn;
+};
+
+struct store {
+    struct store *next; /* registry_lock */
+    unsigned users;     /* registry_lock */
+    dev_t device;
+    ino_t inode;
+    char *path;
+    MDB_env *env;
+    MDB_dbi dbi;
+    const uint8_t *map; /* [file_bytes] */
+    size_t file_bytes;
+    struct slot *slots; /* [SLOTS] */
+    struct meta meta;
+};
+
+static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct store *registry; /* registry_lock: all open stores */
+
+/* Where LMDB's assertions land. They fire on damaged tree pages, and a read holds nothing that a
+ * jump out of LMDB would leak: its cursor is on the stack. */
+static _Thread_local jmp_buf *assertion_target;
+
+static void on_assertion(MDB_env *env, const char *text)
+{
+    (void)env;
+    (void)text;
+    if (assertion_target)
+        longjmp(*assertion_target, 1);
+}
+
+/* mdb_get whose assertions come back as MDB_CORRUPTED. */
+static int get_guarded(MDB_txn *txn, MDB_dbi dbi, uint32_t key_value, MDB_val *value)
+{
+    MDB_val key = {sizeof key_value, &key_value};
+    jmp_buf target;
+    if (setjmp(target)) {
+        assertion_target = NULL;
+        return MDB_CORRUPTED;
+    }
+    assertion_target = &target;
+    int code = mdb_get(txn, dbi, &key, value);
+    assertion_target = NULL;
+    return code;
+}
+
+static unsigned slot_take(const struct store *store)
+{
+    static atomic_uint threads;
+    static _Thread_local unsigned home = UINT32_MAX;
+    if (home == UINT32_MAX)
+        home = atomic_fetch_add(&threads, 1) % SLOTS;
+    for (;;) {
+        for (unsigned i = 0; i < SLOTS; i++) {
+            unsigned at = (home + i) % SLOTS;
+            if (!atomic_exchange_explicit(&store->slots[at].taken, true, memory_order_acquire))
+                return at;
+        }
+        sched_yield();
+    }
+}
+
+static void slot_give(const struct store *store, unsigned at)
+{
+    atomic_store_explicit(&store->slots[at].taken, false, memory_order_release);
+}
+
+/* Finds a key's value without touching it: only tree pages are read. The tree is data from disk:
+ * a value that leaves the file is refused here. */
+static int find(const struct store *store, uint32_t key, const uint8_t **data, size_t *bytes)
+{
+    MDB_val value = {0};
+    unsigned at = slot_take(store);
+    MDB_txn *txn = store->slots[at].txn;
+    int code = get_guarded(txn, store->dbi, key, &value);
+    if (code && code != MDB_NOTFOUND) {
+        /* LMDB marks a transaction that met a damaged page as failed for good. */
+        mdb_txn_reset(txn);
+        mdb_txn_renew(txn);
+    }
+    slot_give(store, at);
+    if (code == MDB_NOTFOUND)
+        return err_set(ERR_DATA, "no such record");
+    if (code)
+        return err_set(ERR_DATA, "damaged database page (%s)", mdb_strerror(code));
+    uintptr_t begin = (uintptr_t)store->map, from = (uintptr_t)value.mv_data;
+    if (from < begin || from - begin > store->file_bytes ||
+        value.mv_size > store->file_bytes - (from - begin))
+        return err_set(ERR_DATA, "damaged database page (record outside of the file)");
+    *data = value.mv_data;
+    *bytes = value.mv_size;
+    return 0;
+}
+
+static uint32_t little32(const uint8_t *src)
+{
+    return src[0] | (uint32_t)src[1] << 8 | (uint32_t)src[2] << 16 | (uint32_t)src[3] << 24;
+}
+
+/* LMDB itself trusts the page size of its first page (it divides by it), so that is looked at
+ * first. Offsets: page header 16 bytes, then MDB_meta: magic, version, address, map size, and the
+ * page size as the first field of the first database. */
+static int check_head(int fd, const char *path, struct stat *status)
+{
+    uint8_t head[HEAD_BYTES];
+    if (fstat(fd, status) != 0)
+        return err_set(ERR_IO, "%s: %s", path, strerror(errno));
+    if (!S_ISREG(status->st_mode))
+        return err_set(ERR_IO, "%s: not a regular file; a store is one file", path);
+    if (status->st_size == 0)
+        return err_set(ERR_DATA, "%s: empty file, not a Satchel store", path);
+    ssize_t got = pread(fd, head, sizeof head, 0);
+    if (got < 0)
+        return err_set(ERR_IO, "%s: %s", path, strerror(errno));
+    if (got < (ssize_t)sizeof head || little32(head + 16) != 0xBEEFC0DE)
+        return err_set(ERR_DATA, "%s: not a Satchel store (satchel-pack makes them)", path);
+    uint32_t page_bytes = little32(head + 40);
+    if (page_bytes < 512 || page_bytes > 32768 || (page_bytes & (page_bytes - 1)))
+        return err_set(ERR_DATA, "%s: damaged store: page size %" PRIu32, path, page_bytes);
+    if (status->st_size < 2 * (off_t)page_bytes)
+        return err_set(ERR_DATA, "%s: truncated: %jd bytes; copy or pack it again", path,
+                       (intmax_t)status->st_size);
+    return 0;
+}
+
+/* LMDB follows page numbers only up to the last page of its meta page: with those all inside the
+ * file, its reads are too. Small offsets inside the very last page are not checked by LMDB; the
+ * slack makes such a read a fault in this store's range, which the fault handler names. */
+static int open_environment(struct store *store)
+{
+    MDB_envinfo info;
+    MDB_stat stat;
+    struct stat status;
+    int fd = -1, code = mdb_env_create(&store->env);
+    if (code)
+        return err_set(ERR_NOMEM, "%s: %s", store->path, mdb_strerror(code));
+    mdb_env_set_assert(store->env, on_assertion);
+    mdb_env_set_mapsize(store->env, store->file_bytes + MAP_SLACK_BYTES);
+    code = mdb_env_open(store->env, store->path,
+                        MDB_NOSUBDIR | MDB_RDONLY | MDB_NOLOCK | MDB_NOTLS | MDB_NORDAHEAD, 0);
+    if (code)
+        return err_set(code > 0 ? ERR_IO : ERR_DATA, "%s: cannot be opened as a store: %s",
+                       store->path, mdb_strerror(code));
+    mdb_env_get_fd(store->env, &fd);
+    if (fstat(fd, &status) != 0 || status.st_ino != store->inode ||
+        status.st_dev != store->device || (size_t)status.st_size != store->file_bytes)
+        return err_set(ERR_IO, "%s: the file changes while it is opened", store->path);
+    mdb_env_info(store->env, &info);
+    mdb_env_stat(store->env, &stat);
+    if (info.me_last_pgno >= store->file_bytes / stat.ms_psize)
+        return err_set(
+            ERR_DATA, "%s: truncated: %zu bytes where %" PRIu64 " belong; copy or pack it again",
+            store->path, store->file_bytes, ((uint64_t)info.me_last_pgno + 1) * stat.ms_psize);
+    return 0;
+}
+
+static int open_transactions(struct store *store)
+{
+    unsigned flags = 0;
+    store->slots = aligned_alloc(CACHE_LINE, SLOTS * sizeof *store->slots);
+    if (!store->slots)
+        return err_set(ERR_NOMEM, "%s: out of memory", store->path);
+    memset(store->slots, 0, SLOTS * sizeof *store->slots);
+    for (int i = 0; i < SLOTS; i++) {
+        MDB_txn **txn = &store->slots[i].txn;
+        int code = mdb_txn_begin(store->env, NULL, MDB_RDONLY, txn);
+        if (!code && i == 0)
+            code = mdb_dbi_open(*txn, NULL, 0, &store->dbi);
+        if (!code && i == 0)
+            code = mdb_dbi_flags(*txn, store->dbi, &flags);
+        if (code)
+            return err_set(ERR_DATA, "%s: %s", store->path, mdb_strerror(code));
+    }
+    if (!(flags & MDB_INTEGERKEY))
+        return err_set(ERR_DATA, "%s: a database of another program, not a Satchel store",
+                       store->path);
+    return 0;
+}
+
+/* LMDB does not tell where it mapped the file; the kernel does. inside: an address in the map. */
+static int find_map(struct store *store, const void *inside)
+{
+    FILE *maps = fopen("/proc/self/maps", "re");
+    if (!maps)
+        return err_set(ERR_IO, "/proc/self/maps: %s", strerror(errno));
+    char line[512];
+    while (!store->map && fgets(line, sizeof line, maps)) {
+        uintptr_t begin, end;
+        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR, &begin, &end) == 2 &&
+            (uintptr_t)inside >= begin && (uintptr_t)inside < end &&
+            end - begin >= store->file_bytes)
+            store->map = (const uint8_t *)begin;
+    }
+    fclose(maps);
+    return store->map ? 0 : err_set(ERR_INTERNAL, "%s: map not found", store->path);
+}
+
+static int open_meta(struct store *store)
+{
+    MDB_val value;
+    int code = get_guarded(store->slots[0].txn, store->dbi, UINT32_MAX, &value);
+    if (code == MDB_NOTFOUND)
+        return err_set(ERR_DATA, "%s: incomplete store: packing did not finish; pack it again",
+                       store->path);
+    if (code)
+        return err_set(ERR_DATA, "%s: damaged: %s", store->path, mdb_strerror(code));
+    code = find_map(store, value.mv_data);
+    if (code)
+        return code;
+    fault_register(store->map, store->file_bytes + MAP_SLACK_BYTES, store->path);
+    const uint8_t *data;
+    size_t bytes;
+    code = find(store, UINT32_MAX, &data, &bytes);
+    if (!code)
+        code = meta_decode(&store->meta, data, bytes);
+    if (code)
+        return err_wrap(code, "%s", store->path);
+    MDB_stat stat;
+    code = mdb_stat(store->slots[0].txn, store->dbi, &stat);
+    if (code || stat.ms_entries != (size_t)store->meta.values.sample_count + 1)
+        return err_set(ERR_DATA, "%s: damaged: %" PRIu32 " samples, but %zu records", store->path,
+                       store->meta.values.sample_count, code ? 0 : stat.ms_entries);
+    return 0;
+}
+
+/* Accepts half-built stores. */
+static void dispose(struct store *store)
+{
+    if (store->map)
+        fault_unregister(store->map);
+    for (int i = 0; store->slots && i < SLOTS; i++)
+        mdb_txn_abort(store->slots[i].txn);
+    if (store->env)
+        mdb_env_close(store->env);
+    meta_release(&store->meta);
+    free(store->slots);
+    free(store->path);
+    free(store);
+}
+
+static int build(struct store **out, const char *path, const struct stat *status)
+{
+    struct store *store = calloc(1, sizeof *store);
+    if (!store)
+        return err_set(ERR_NOMEM, "%s: out of memory", path);
+    store->device = status->st_dev;
+    store->inode = status->st_ino;
+    store->file_bytes = (size_t)status->st_size;
+    store->users = 1;
+    store->path = strdup(path);
+    int code = store->path ? open_environment(store) : err_set(ERR_NOMEM, "out of memory");
+    if (!code)
+        code = open_transactions(store);
+    if (!code)
+        code = open_meta(store);
+    if (code) {
+        dispose(store);
+        return code;
+    }
+    *out = store;
+    return 0;
+}
+
+static int open_registered(struct store **out, const char *path, const struct stat *status)
+{
+    int code = 0;
+    pthread_mutex_lock(&registry_lock);
+    struct store *store = registry;
+    while (store && (store->device != status->st_dev || store->inode != status->st_ino))
+        store = store->next;
+    if (store && store->file_bytes != (size_t)status->st_size) {
+        code = err_set(ERR_DATA, "%s: the file changed while it is in use", path);
+    } else if (store) {
+        store->users++;
+    } else {
+        code = build(&store, path, status);
+        if (!code) {
+            store->next = registry;
+            registry = store;
+        }
+    }
+    pthread_mutex_unlock(&registry_lock);
+    *out = code ? NULL : store;
+    return code;
+}
+
+int store_open(struct store **out, const char *path)
+{
+    *out = NULL;
+    struct stat status;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return err_set(ERR_IO, "%s: %s", path, strerror(errno));
+    int code = check_head(fd, path, &status);
+    if (!code)
+        code = open_registered(out, path, &status);
+    close(fd);
+    return code;
+}
+
+void store_close(struct store *store)
+{
+    if (!store)
+        return;
+    pthread_mutex_lock(&registry_lock);
+    if (--store->users == 0) {
+        struct store **link = &registry;
+        while (*link != store)
+            link = &(*link)->next;
+        *link = store->next;
+        dispose(store);
+    }
+    pthread_mutex_unlock(&registry_lock);
+}
+
+const struct store_meta *store_meta(const struct store *store)
+{
+    return &store->meta.values;
+}
+
+const char *store_path(const struct store *store)
+{
+    return store->path;
+}
+
+static int damaged(const struct store *store, uint32_t id, uint32_t label, const char *reason)
+{
+    const struct store_meta *meta = &store->meta.values;
+    if (label < meta->class_count)
+        return err_set(ERR_DATA, "%s: record %" PRIu32 " (class %s): %s", store->path, id,
+                       meta->class_ids[label], reason);
+    return err_set(ERR_DATA, "%s: record %" PRIu32 ": %s", store->path, id, reason);
+}
+
+int store_read(struct store_record *record, const struct store *store, uint32_t id)
+{
+    const struct store_meta *meta = &store->meta.values;
+    const uint8_t *data;
+    size_t bytes;
+    if (id >= meta->sample_count)
+        return err_set(ERR_ARG, "%s: no record %" PRIu32 ", the last one is %" PRIu32, store->path,
+                       id, meta->sample_count - 1);
+    int code = find(store, id, &data, &bytes);
+    if (code)
+        return err_wrap(code, "%s: record %" PRIu32, store->path, id);
+    const char *reason = record_decode(record, data, bytes, id, store->meta.tag);
+    if (!reason && record->label >= meta->class_count)
+        reason = "label of no class";
+    if (!reason && (record->encoding != meta->encoding || record->channels != meta->channels))
+        reason = "encoding or channels differ from the store's";
+    return reason ? damaged(store, id, record->label, reason) : 0;
+}
+
+void store_announce(const struct store *store, const uint32_t *ids, size_t count)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    for (size_t i = 0; i < count; i++) {
+        const uint8_t *data;
+        size_t bytes;
+        if (ids[i] >= store->meta.values.sample_count || find(store, ids[i], &data, &bytes) != 0)
+            continue; /* store_read will say what is wrong with it */
+        uintptr_t begin = (uintptr_t)data & ~(page - 1);
+        madvise((void *)begin, (uintptr_t)data + bytes - begin, MADV_WILLNEED);
+    }
+}

@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Writing a store: FILE.partial, appended in batches, published by a rename.
+ *
+ * Nothing but publishing needs to survive a crash, so LMDB syncs nothing until then. Batches bound
+ * the memory: LMDB keeps the dirty pages of a transaction in memory until its commit. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <lmdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/err.h"
+#include "common/file.h"
+#include "common/hash.h"
+#include "datasets/meta.h"
+#include "datasets/record.h"
+#include "datasets/store.h"
+
+enum {
+    BATCH_BYTES = 32 << 20,
+    BATCH_RECORDS = 16384, /* LMDB holds at most 131,071 dirty pages in a transaction */
+    DIGEST_BYTES = 21,     /* what one sample adds to the fingerprint */
+};
+
+struct store_writer {
+    char *path, *partial;
+    int fd; /* of the partial file: the lock on it, and fsync */
+    MDB_env *env;
+    MDB_txn *txn; /* NULL between batches */
+    MDB_dbi dbi;
+    size_t map_bytes;
+    size_t batch_bytes, batch_records;
+    uint64_t tag;
+    uint32_t count, indexed, last_label;
+    unsigned encoding, channels;
+    uint8_t *digests; /* [count x DIGEST_BYTES], room for digest_room samples */
+    size_t digest_room;
+};
+
+static int lmdb_error(const struct store_writer *writer, int code)
+{
+    const char *reason = code > 0 ? strerror(code) : mdb_strerror(code);
+    return err_set(code > 0 ? ERR_IO : ERR_INTERNAL, "%s: cannot write: %s", writer->partial,
+                   reason);
+}
+
+static void dispose(struct store_writer *writer)
+{
+    mdb_txn_abort(writer->txn);
+    if (writer->env)
+        mdb_env_close(writer->env);
+    if (writer->fd >= 0)
+        close(writer->fd);
+    free(writer->digests);
+    free(writer->partial);
+    free(writer->path);
+    free(writer);
+}
+
+/* The lock keeps two programs from writing one partial file; a left-over of a killed one is emptied
+ * and used. */
+static int open_partial(struct store_writer *writer)
+{
+    struct stat status;
+    if (lstat(writer->path, &status) == 0)
+        return err_set(ERR_ARG, "%s: exists already; remove it or choose another name",
+                       writer->path);
+    writer->fd = open(writer->partial, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+    if (writer->fd < 0)
+        return err_set(ERR_IO, "%s: %s", writer->partial, strerror(errno));
+    if (flock(writer->fd, LOCK_EX | LOCK_NB) != 0) {
+        int code = errno == EWOULDBLOCK
+                       ? err_set(ERR_IO, "%s: another program is writing it", writer->partial)
+                       : err_set(ERR_IO, "%s: lock: %s", writer->partial, strerror(errno));
+        close(writer->fd);
+        writer->fd = -1; /* not ours: must not be removed */
+        return code;
+    }
+    if (ftruncate(writer->fd, 0) != 0)
+        return err_set(ERR_IO, "%s: %s", writer->partial, strerror(errno));
+    return 0;
+}
+
+static int open_environment(struct store_writer *writer)
+{
+    int code = mdb_env_create(&writer->env);
+    if (code)
+        return lmdb_error(writer, code);
+    code = mdb_env_open(writer->env, writer->partial, MDB_NOSUBDIR | MDB_NOLOCK | MDB_NOSYNC, 0666);
+    return code ? lmdb_error(writer, code) : 0;
+}
+
+int store_writer_open(struct store_writer **out, const char *path)
+{
+    *out = NULL;
+    struct store_writer *writer = calloc(1, sizeof *writer);
+    if (!writer)
+        return err_set(ERR_NOMEM, "%s: out of memory", path);
+    writer->fd = -1;
+    writer->path = strdup(path);
+    int code = 0;
+    if (!writer->path || asprintf(&writer->partial, "%s.partial", path) < 0) {
+        writer->partial = NULL;
+        code = err_set(ERR_NOMEM, "%s: out of memory", path);
+    }
+    if (!code)
+        code = open_partial(writer);
+    if (!code)
+        code = open_environment(writer);
+    if (code) {
+        store_writer_discard(writer);
+        return code;
+    }
+    *out = writer;
+    return 0;
+}
+
+void store_writer_set_tag(struct store_writer *writer, uint64_t tag)
+{
+    writer->tag = tag;
+}
+
+/* Begins a transaction whose batch and one more record of `bytes` fit the map. */
+static int begin_batch(struct store_writer *writer, size_t bytes)
+{
+    MDB_envinfo info;
+    MDB_stat stat;
+    mdb_env_info(writer->env, &info);
+    mdb_env_stat(writer->env, &stat);
+    /* Twice the batch covers the rest of the last page of each record and the tree. */
+    size_t needed = (info.me_last_pgno + 1) * stat.ms_psize + 2 * (BATCH_BYTES + bytes) +
+                    2 * (size_t)BATCH_RECORDS * stat.ms_psize;
+    if (needed > writer->map_bytes) {
+        size_t wanted = 2 * needed;
+        int code = mdb_env_set_mapsize(writer->env, wanted);
+        if (code)
+            return lmdb_error(writer, code);
+        writer->map_bytes = wanted;
+    }
+    int code = mdb_txn_begin(writer->env, NULL, 0, &writer->txn);
+    if (!code)
+        code = mdb_dbi_open(writer->txn, NULL, MDB_INTEGERKEY | MDB_CREATE, &writer->dbi);
+    if (code)
+        return lmdb_error(writer, code);
+    writer->batch_bytes = writer->batch_records = 0;
+    return 0;
+}
+
+static int end_batch(struct store_writer *writer)
+{
+    if (!writer->txn)
+        return 0;
+    int code = mdb_txn_commit(writer->txn);
+    writer->txn = NULL;
+    return code ? lmdb_error(writer, code) : 0;
+}
+
+/* Room for `bytes` under key in the current batch or a new one. */
+static int reserve(struct store_writer *writer, uint32_t key_value, size_t bytes, uint8_t **data)
+{
+    int code = 0;
+    if (writer->txn &&
+        (writer->batch_bytes + bytes > BATCH_BYTES || writer->batch_records == BATCH_RECORDS))
+        code = end_batch(writer);
+    if (!code && !writer->txn)
+        code = begin_batch(writer, bytes);
+    if (code)
+        return code;
+    MDB_val key = {sizeof key_value, &key_value}, value = {bytes, NULL};
+    code = mdb_put(writer->txn, writer->dbi, &key, &value, MDB_APPEND | MDB_RESERVE);
+    if (code)
+        return lmdb_error(writer, code);
+    writer->batch_bytes += bytes;
+    writer->batch_records++;
+    *data = value.mv_data;
+    return 0;
+}
+
+static void put32(uint8_t *dst, uint32_t value)
+{
+    for (int i = 0; i < 4; i++)
+        dst[i] = (uint8_t)(value >> 8 * i);
+}
+
+/* The fingerprint begins with the count, which is known at the end only: each sample's part waits.
+ */
+static int remember_digest(struct store_writer *writer, const struct store_sample *sample)
+{
+    if (writer->count == writer->digest_room) {
+        size_t room = writer->digest_room ? 2 * writer->digest_room : 1024;
+        uint8_t *grown = realloc(writer->digests, room * DIGEST_BYTES);
+        if (!grown)
+            return err_set(ERR_NOMEM, "%s: out of memory", writer->path);
+        writer->digests = grown;
+        writer->digest_room = room;
+    }
+    uint8_t *digest = writer->digests + (size_t)writer->count * DIGEST_BYTES;
+    put32(digest, sample->label);
+    digest[4] = (uint8_t)sample->encoding;
+    hash128_to_bytes(digest + 5, hash128_of(sample->image, sample->image_bytes));
+    return 0;
+}
+
+static const char *refuse(const struct store_writer *writer, const struct store_sample *sample)
+{
+    const char *reason = record_refuse(sample);
+    if (reason)
+        return reason;
+    if (writer->count == UINT32_MAX - 1)
+        return "a store holds no more samples";
+    if (writer->count > 0 &&
+        (sample->encoding != writer->encoding || sample->channels != writer->channels))
+        return "encoding or channels differ from the samples before";
+    if (writer->count > 0 && sample->label < writer->last_label)
+        return "label is lower than the one before: ids follow the class index";
+    return NULL;
+}
+
+int store_writer_add(struct store_writer *writer, const struct store_sample *sample)
+{
+    const char *reason = refuse(writer, sample);
+    if (reason)
+        return err_set(ERR_ARG, "%s: sample %" PRIu32 ": %s", writer->path, writer->count, reason);
+    uint8_t *record;
+    int code = reserve(writer, writer->count, record_bytes(sample), &record);
+    if (!code)
+        code = remember_digest(writer, sample);
+    if (code)
+        return code;
+    record_encode(record, sample, writer->count, writer->tag);
+    writer->encoding = sample->encoding;
+    writer->channels = sample->channels;
+    writer->last_label = sample->label;
+    writer->indexed += sample->index_bytes > 0;
+    writer->count++;
+    return 0;
+}
+
+static int fingerprint_of(struct hash128 *fingerprint, const struct store_writer *writer,
+                          const struct store_meta *meta)
+{
+    struct hash_stream *stream = hash_stream_open();
+    uint8_t number[4];
+    if (!stream)
+        return err_set(ERR_NOMEM, "%s: out of memory", writer->path);
+    put32(number, writer->count);
+    hash_stream_add(stream, number, 4);
+    put32(number, meta->class_count);
+    hash_stream_add(stream, number, 4);
+    for (uint32_t i = 0; i < meta->class_count; i++) {
+        size_t length = strlen(meta->class_ids[i]);
+        put32(number, (uint32_t)length);
+        hash_stream_add(stream, number, 4);
+        hash_stream_add(stream, meta->class_ids[i], length);
+    }
+    hash_stream_add(stream, writer->digests, (size_t)writer->count * DIGEST_BYTES);
+    *fingerprint = hash_stream_end(stream);
+    hash_stream_close(stream);
+    return 0;
+}
+
+static int write_meta(struct store_writer *writer, const struct store_meta *given,
+                      struct hash128 *fingerprint)
+{
+    struct store_meta meta = *given;
+    meta.sample_count = writer->count;
+    meta.indexed = writer->indexed;
+    meta.split = given->split ? given->split : "";
+    meta.packed_by = given->packed_by ? given->packed_by : "";
+    if (writer->count > 0 &&
+        (writer->last_label >= meta.class_count || meta.encoding != writer->encoding ||
+         meta.channels != writer->channels))
+        return err_set(ERR_ARG, "%s: classes, encoding or channels differ from the samples'",
+                       writer->path);
+    int code = fingerprint_of(&meta.fingerprint, writer, &meta);
+    uint8_t *encoded = NULL, *record;
+    size_t bytes;
+    if (!code)
+        code = meta_encode(&encoded, &bytes, &meta, writer->tag);
+    if (!code)
+        code = reserve(writer, UINT32_MAX, bytes, &record);
+    if (!code) {
+        memcpy(record, encoded, bytes);
+        code = end_batch(writer);
+    }
+    free(encoded);
+    *fingerprint = meta.fingerprint;
+    return code;
+}
+
+/* LMDB does not write pages that were freed before they were ever written; readers demand a file
+ * that reaches to the last page. */
+static int complete_file(struct store_writer *writer)
+{
+    MDB_envinfo info;
+    MDB_stat stat;
+    struct stat status;
+    int code = mdb_env_sync(writer->env, 1);
+    if (code)
+        return lmdb_error(writer, code);
+    mdb_env_info(writer->env, &info);
+    mdb_env_stat(writer->env, &stat);
+    off_t bytes = (off_t)((info.me_last_pgno + 1) * stat.ms_psize);
+    if (fstat(writer->fd, &status) != 0 ||
+        (status.st_size < bytes && ftruncate(writer->fd, bytes) != 0) || fsync(writer->fd) != 0)
+        return lmdb_error(writer, errno);
+    return 0;
+}
+
+static int rename_partial(const struct store_writer *writer)
+{
+    if (renameat2(AT_FDCWD, writer->partial, AT_FDCWD, writer->path, RENAME_NOREPLACE) == 0)
+        return 0;
+    if (errno == EEXIST)
+        return err_set(ERR_ARG, "%s: was made by someone else meanwhile", writer->path);
+    if (errno != EINVAL && errno != ENOSYS) /* file systems without RENAME_NOREPLACE */
+        return err_set(ERR_IO, "%s: %s", writer->path, strerror(errno));
+    if (rename(writer->partial, writer->path) != 0)
+        return err_set(ERR_IO, "%s: %s", writer->path, strerror(errno));
+    return 0;
+}
+
+int store_writer_publish(struct store_writer *writer, const struct store_meta *meta,
+                         struct hash128 *fingerprint)
+{
+    struct hash128 hash = {0};
+    int code = write_meta(writer, meta, &hash);
+    if (!code)
+        code = complete_file(writer);
+    if (!code)
+        code = rename_partial(writer);
+    if (code) {
+        store_writer_discard(writer);
+        return code;
+    }
+    code = file_sync_directory_of(writer->path);
+    if (fingerprint)
+        *fingerprint = hash;
+    dispose(writer);
+    return code;
+}
+
+void store_writer_discard(struct store_writer *writer)
+{
+    if (!writer)
+        return;
+    if (writer->fd >= 0)
+        unlink(writer->partial);
+    dispose(writer);
+}
