@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The colour stages, in plain C. */
+#include "loader/colour.h"
+
+#include "loader/resize.h"
+#include "proto/draw.h"
+
+/* PCA of ImageNet's pixels (Krizhevsky et al. 2012; values as GluonCV has them). */
+static const double eigenvalues[3] = {55.46, 4.794, 1.148};
+static const double eigenvectors[3][3] = {
+    {-.5675, .7192, .4009},
+    {-.5808, -.0045, -.8140},
+    {-.5836, -.6948, .4203},
+};
+
+enum {
+    CENTRE = 16384,  /* Cb and Cr of grey: 128 in Q7 */
+    RED_V = 13173,   /* 1.402 - 1 */
+    GREEN_V = 23401, /* 0.714136 */
+    GREEN_U = 11277, /* 0.344136 */
+    BLUE_U = 25297,  /* 1.772 - 1 */
+    LUMA_R = 9798,   /* 0.299 */
+    LUMA_G = 19235,  /* 0.587 */
+    LUMA_B = 3735,   /* 0.114 */
+};
+
+#define Q7_UNIT 0.0078125f /* 1 / 128, exact */
+
+struct rgb {
+    float r, g, b;
+};
+
+static void draw_jitter(struct colour_params *params, const struct spec *spec, struct draw_key key,
+                        uint32_t id)
+{
+    struct philox_block draws = draw_block(key, DRAW_JITTER, id, 0);
+    float factors[3];
+    for (int i = 0; i < 3; i++) {
+        double strength = spec->jitter_strength[i];
+        factors[i] = (float)draw_uniform(draws.word[i], 1 - strength, 1 + strength);
+    }
+    params->jitter = true;
+    params->hue = factors[0];
+    params->saturation = factors[1];
+    params->value = factors[2];
+}
+
+static void draw_pca(struct colour_params *params, const struct spec *spec, struct draw_key key,
+                     uint32_t id)
+{
+    double normals[3];
+    draw_normals(normals, 3, key, DRAW_PCA, id);
+    for (int channel = 0; channel < 3; channel++) {
+        double offset = 0;
+        for (int j = 0; j < 3; j++)
+            offset += eigenvectors[channel][j] * eigenvalues[j] * (spec->pca_sigma * normals[j]);
+        params->offset[channel] = (float)offset;
+    }
+}
+
+void colour_draw(struct colour_params *params, const struct spec *spec, uint32_t epoch, uint32_t id)
+{
+    struct draw_key key = {spec->seed, epoch};
+    *params = (struct colour_params){.channels = spec->channels};
+    if (spec->channels == 3 && spec->jitter == SPEC_JITTER_HSV)
+        draw_jitter(params, spec, key, id);
+    if (spec->channels == 3 && spec->pca_sigma > 0)
+        draw_pca(params, spec, key, id);
+    for (unsigned channel = 0; channel < spec->channels; channel++) {
+        params->shift[channel] = params->offset[channel] - spec->mean[channel];
+        params->scale[channel] = 1 / spec->std[channel];
+    }
+}
+
+/* What 16-bit vector instructions do: pmulhrsw and saturating sums. */
+static int multiply_q15(int value, int factor)
+{
+    return (value * factor + 0x4000) >> 15;
+}
+
+static int16_t clamp_q7(int value)
+{
+    return (int16_t)(value < 0 ? 0 : value > RESIZE_ONE ? RESIZE_ONE : value);
+}
+
+void colour_clamp(int16_t *values, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        values[i] = clamp_q7(values[i]);
+}
+
+/* A sum that saturates at int16 and is clamped afterwards is the same as one that is only clamped.
+ */
+void colour_ycc_to_rgb(int16_t *y, int16_t *cb, int16_t *cr, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        int luma = y[i], u = cb[i] - CENTRE, v = cr[i] - CENTRE;
+        y[i] = clamp_q7(luma + (v + multiply_q15(v, RED_V)));
+        cb[i] = clamp_q7(luma - (multiply_q15(v, GREEN_V) + multiply_q15(u, GREEN_U)));
+        cr[i] = clamp_q7(luma + (u + multiply_q15(u, BLUE_U)));
+    }
+}
+
+void colour_luma(int16_t *r, const int16_t *g, const int16_t *b, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        r[i] = clamp_q7(multiply_q15(r[i], LUMA_R) + multiply_q15(g[i], LUMA_G) +
+                        multiply_q15(b[i], LUMA_B));
+}
+
+static float least(float a, float b)
+{
+    return a < b ? a : b;
+}
+
+static float most(float a, float b)
+{
+    return a > b ? a : b;
+}
+
+static float distance(float a, float b)
+{
+    return a > b ? a - b : b - a;
+}
+
+static float unit_clamp(float value)
+{
+    return least(most(value, 0), 1);
+}
+
+/* Hue in sixths of a turn from red, (-3, 3]: yellow 1, green 2, cyan 3, blue -2, magenta -1. */
+static struct rgb jitter_hsv(struct rgb in, const struct colour_params *params)
+{
+    float highest = most(in.r, most(in.g, in.b)), lowest = least(in.r, least(in.g, in.b));
+    float chroma = highest - lowest;
+    float product = chroma * highest;
+    float inverse = 1 / (product > 0 ? product : 1); /* one division for both quotients */
+    float numerator = highest == in.r ? in.g - in.b : highest == in.g ? in.b - in.r : in.r - in.g;
+    float base = highest == in.r ? 0.f : highest == in.g ? 2.f : -2.f;
+
+    float hue = (base + numerator * (inverse * highest)) * params->hue;
+    hue = hue > 3 ? hue - 6 : hue;
+    hue = hue <= -3 ? hue + 6 : hue;
+    float saturation = least(chroma * (chroma * inverse) * params->saturation, 1);
+    float value = least(highest * params->value, 255);
+
+    /* How far each channel stays under the value: 0 within a sixth of its own hue, 1 from two on;
+       where the wrap makes the other way round shorter, that one. */
+    float scaled = value * saturation;
+    float under_r = unit_clamp(distance(hue, 0) - 1);
+    float under_g = unit_clamp(least(distance(hue, 2), hue + 4) - 1);
+    float under_b = unit_clamp(least(distance(hue, -2), 4 - hue) - 1);
+    return (struct rgb){value - scaled * under_r, value - scaled * under_g,
+                        value - scaled * under_b};
+}
+
+static struct rgb pixel_at(const int16_t *r, const int16_t *g, const int16_t *b, size_t i,
+                           const struct colour_params *params)
+{
+    struct rgb pixel = {(float)r[i] * Q7_UNIT, (float)g[i] * Q7_UNIT, (float)b[i] * Q7_UNIT};
+    return params->jitter ? jitter_hsv(pixel, params) : pixel;
+}
+
+void colour_normalise(float *dst, const int16_t *r, const int16_t *g, const int16_t *b,
+                      size_t count, const struct colour_params *params)
+{
+    if (params->channels == 1) {
+        for (size_t i = 0; i < count; i++)
+            dst[i] = ((float)r[i] * Q7_UNIT + params->shift[0]) * params->scale[0];
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct rgb pixel = pixel_at(r, g, b, i, params);
+        dst[3 * i] = (pixel.r + params->shift[0]) * params->scale[0];
+        dst[3 * i + 1] = (pixel.g + params->shift[1]) * params->scale[1];
+        dst[3 * i + 2] = (pixel.b + params->shift[2]) * params->scale[2];
+    }
+}
+
+static uint8_t byte_of(float value)
+{
+    return (uint8_t)(value + 0.5f);
+}
+
+void colour_bytes(uint8_t *dst, const int16_t *r, const int16_t *g, const int16_t *b, size_t count,
+                  const struct colour_params *params)
+{
+    if (params->channels == 1) {
+        for (size_t i = 0; i < count; i++)
+            dst[i] = byte_of((float)r[i] * Q7_UNIT);
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct rgb pixel = pixel_at(r, g, b, i, params);
+        dst[3 * i] = byte_of(pixel.r);
+        dst[3 * i + 1] = byte_of(pixel.g);
+        dst[3 * i + 2] = byte_of(pixel.b);
+    }
+}
+
+void colour_mix(float *a, float *b, float lam, size_t count)
+{
+    float rest = 1 - lam;
+    for (size_t i = 0; i < count; i++) {
+        float x = a[i], y = b[i];
+        a[i] = lam * x + rest * y;
+        b[i] = lam * y + rest * x;
+    }
+}

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The antialiased resize: each plane of a crop straight to S x S samples, in integers. This is the
+ * definition; every faster version gives the same bits.
+ *
+ * Filter: the triangle max(0, support - |position - centre|), support = max(1, scale) samples,
+ * clipped at the axis' [low, high) and renormalised; x first, then y. Samples become Q7 int16 (255
+ * -> 32640).
+ *
+ * An axis whose widest output has T <= RESIZE_NARROW_TAPS taps is narrow: weights are Q15 and sum
+ * to 32768, and with 16-bit lanes
+ *   x pass: T / 2 + sum of (sample << 8) * weight >> 16   (each product truncated: pmulhuw; the T/2
+ *           puts the mean loss back),
+ *   y pass: sum of (value * weight + 0x4000) >> 15        (each product rounded: pmulhrsw; a weight
+ *           of 32768 counts as 32767).
+ * A wide axis has Q16 weights that sum to 65536, and sums of 32 bits with one rounding at the end:
+ *   x pass: (sum of sample * weight + 0x100) >> 9,   y pass: (sum of value * weight + 0x8000)
+ * >> 16.
+ */
+#ifndef LOADER_RESIZE_H
+#define LOADER_RESIZE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "loader/crop.h"
+#include "loader/planes.h"
+
+enum {
+    RESIZE_ONE = 32640,      /* 255 in Q7 */
+    RESIZE_NARROW_TAPS = 32, /* at most, for 16-bit sums */
+};
+
+/* The taps of one axis of one plane: output o reads samples first[o] .. first[o] + taps - 1, all
+ * within [low, high), with weights[o * taps ...]. first never falls, unless mirrored: then it
+ * never rises. */
+struct resize_axis {
+    uint32_t outputs, taps;
+    uint32_t low, high; /* samples of the plane that may be read */
+    bool wide;
+    uint32_t *first;   /* [outputs] */
+    uint16_t *weights; /* [outputs][taps] */
+    size_t first_room, weight_room;
+};
+
+/* Builds the table of a plane's axis. The image position of an output's centre (crop.h) times
+ * factor / factor_max is its position in the plane; low and high become the floor and the ceiling
+ * of theirs. samples: of the whole plane along this axis. mirrored: output o gets what output
+ * outputs - 1 - o would get. ERR_NOMEM. Zero *axis before the first use.
+ *
+ * Positions are Q16: centre(o) = (start + o * step + 2^15) >> 16 with start and step the floors of
+ * the exact quotients in Q32, held within [low, high). Heights are Q16 integers, summed exactly.
+ * Narrow weights: trunc(height * (32768.0f / sum) + 0.5f) in float32, what is missing from 32768
+ * (or too much) goes to the tap under the centre. Wide weights: differences of the running sums,
+ * rounded to Q16. Taps that only some outputs need weigh 0. */
+int resize_axis_build(struct resize_axis *axis, const struct crop_axis *crop, uint32_t outputs,
+                      uint32_t factor, uint32_t factor_max, uint32_t samples, bool mirrored);
+void resize_axis_free(struct resize_axis *axis);
+
+/* One row of the x pass: dst [x->outputs] from a row of the plane; source is its sample x->low. */
+void resize_row_x(int16_t *dst, const uint8_t *source, const struct resize_axis *x);
+
+/* One row of the y pass: dst [columns] from y->taps rows, each [columns]. output: which row of
+ * dst's image this is. */
+void resize_row_y(int16_t *dst, const int16_t *const *rows, const struct resize_axis *y,
+                  uint32_t output, uint32_t columns);
+
+/* Tables and rows of one thread. */
+struct resize;
+int resize_open(struct resize **out);
+void resize_close(struct resize *resize); /* accepts NULL */
+
+/* All planes of a crop to dst[plane] [size][size] Q7, about 0..RESIZE_ONE (rounding may leave it by
+ * a little). The planes must cover the crop's box. ERR_NOMEM. */
+int resize_planes(struct resize *resize, int16_t *const dst[3], const struct planes *planes,
+                  const struct crop *crop, uint32_t size);
+
+#endif
