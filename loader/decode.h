@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "datasets/store.h"
+#include "loader/crop.h"
 #include "loader/planes.h"
 
 enum {
@@ -36,15 +37,18 @@ struct decoder;
 int decoder_open(struct decoder **out);
 void decoder_close(struct decoder *decoder); /* accepts NULL */
 
-/* Decodes the whole image of a record. The planes are valid until the decoder's next call. ERR_DATA
- * with the reason when it is undecodable or not of the width, height that the record says;
- * ERR_NOMEM.
- */
-int decode_record(struct decoder *decoder, struct planes *planes,
-                  const struct store_record *record);
+/* Decodes a record, at least the samples that the crop reads (planes.h's x0, y0, width, height; the
+ * reference decoder gives the whole image). The planes are valid until the decoder's next call.
+ * ERR_DATA with the reason when it is undecodable or not of the width and height that the record
+ * says; ERR_NOMEM. */
+int decode_record(struct decoder *decoder, struct planes *planes, const struct store_record *record,
+                  const struct crop *crop);
 
-/* The same for the bytes of a JPEG or PNG file. */
+/* The whole image of a JPEG or PNG file. */
 int decode_file(struct decoder *decoder, struct planes *planes, const uint8_t *file, size_t bytes);
+
+/* Refuses empty images, and sides and areas over the limits. ERR_DATA. */
+int decode_check_size(uint64_t width, uint64_t height);
 
 /* What satchel-pack asks of every file: can the loader decode it, and what is in it? components: 1
  * or 3 as the planes have them. Errors as decode_file. */

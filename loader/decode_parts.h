@@ -26,9 +26,6 @@ int decode_reserve(struct decoder *decoder, size_t bytes);
 int decode_plain_planes(struct decoder *decoder, struct planes *planes, enum planes_colour colour,
                         uint32_t width, uint32_t height);
 
-/* Refuses sides and areas over the limits. ERR_DATA. */
-int decode_check_size(uint64_t width, uint64_t height);
-
 int decode_jpeg_open(struct decode_jpeg **out);
 void decode_jpeg_close(struct decode_jpeg *jpeg); /* accepts NULL */
 int decode_jpeg(struct decoder *decoder, struct planes *planes, const uint8_t *file, size_t bytes);

@@ -1,19 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The whole path of one sample: record -> planes -> crop and resize -> flip -> jitter -> PCA ->
- * normalise (-> mixup -> half floats), and of one chunk. This is the definition of a pixel. */
+/* Chunks: which records, what stands in for a damaged one, who is mixed with whom, and the bytes
+ * that go out. A sample's own pixels are loader/render.h's. */
 #ifndef LOADER_SAMPLE_H
 #define LOADER_SAMPLE_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "datasets/store.h"
 #include "proto/chunk.h"
 #include "proto/spec.h"
 
-/* A chunk on its way out: both buffers are the caller's, sizes from chunk_pixels_bytes(). */
+/* A chunk on its way out: the buffers are the caller's, for spec->chunk_size samples. */
 struct chunk_build {
-    uint8_t *labels; /* [samples x label bytes], encoded as the labels frame */
-    void *pixels;    /* [samples][S][S][channels] half floats or uint8, NHWC */
+    uint8_t *labels; /* [samples x chunk_label_bytes_of()], encoded as the labels frame */
+    void *pixels;    /* [samples][S][S][channels] half floats or uint8, NHWC, 4-byte aligned */
     uint32_t samples;
     uint32_t *ids;        /* [chunk_size]: the ids at the chunk's positions, after substitution */
     uint32_t substituted; /* how many were replaced */
@@ -25,17 +27,23 @@ struct builder; /* one worker's scratch memory; one thread at a time */
 enum decoder_choice { DECODER_AUTO, DECODER_REFERENCE, DECODER_INDEXED };
 
 int builder_open(struct builder **out, enum decoder_choice decoder);
-void builder_close(struct builder *builder);
+void builder_close(struct builder *builder); /* accepts NULL */
 
 size_t chunk_label_bytes_of(const struct spec *spec); /* per sample */
 
-/* Bytes of scratch that a builder will need at most for this spec, for the budget printed at start.
- */
+/* Bytes of scratch that a builder keeps at most for this spec, for the budget printed at start. An
+ * image whose planes take more than 64 MiB needs more while it is decoded. */
 size_t builder_bytes(const struct spec *spec);
 
+/* Whether builder_chunk can do all that a valid spec asks for. ERR_UNSUPPORTED with one line. */
+int builder_supports(const struct spec *spec);
+
 /* Builds chunk `chunk` of `epoch`. A damaged or undecodable record is replaced by the next good
- * position of the order (counted, logged with store, id and class), or masked, as the spec says;
- * strict: an error instead. ERR_ARG: no such chunk; ERR_DATA: strict, or no good record at all. */
+ * position of the order (wrapping; its draws are those of its own id), or masked, as the spec says,
+ * counted and logged with store, id and class; strict: an error instead. Where the epoch mixes,
+ * position n and samples - 1 - n are mixed with the same lam, except with a masked one. ERR_ARG: no
+ * such chunk, or channels that the store does not have; ERR_DATA: strict, or no good record at all;
+ * ERR_UNSUPPORTED: as builder_supports. */
 int builder_chunk(struct builder *builder, struct chunk_build *out, const struct store *store,
                   const struct spec *spec, uint32_t epoch, uint64_t chunk, bool strict);
 
