@@ -122,8 +122,10 @@ int decode_file(struct decoder *decoder, struct planes *planes, const uint8_t *f
                    file[1], file[2], file[3]);
 }
 
-int decode_record(struct decoder *decoder, struct planes *planes, const struct store_record *record)
+int decode_record(struct decoder *decoder, struct planes *planes, const struct store_record *record,
+                  const struct crop *crop)
 {
+    (void)crop; /* the reference decoder gives the whole image */
     if (record->encoding == STORE_RAW)
         return decode_raw(decoder, planes, record);
     int code = decode_file(decoder, planes, record->image, record->image_bytes);
