@@ -286,13 +286,14 @@ int opt_defaults(struct opt_section *section)
     return 0;
 }
 
-/* The shortest text that reads back as the very same number. */
+/* The shortest text that reads back as the very same number; 20 rather than 2e+01. */
 static void write_real(FILE *stream, double value)
 {
     char text[40];
+    bool plain = fabs(value) >= 1 && fabs(value) < 1e15;
     for (int digits = 1; digits <= 17; digits++) {
         snprintf(text, sizeof text, "%.*g", digits, value);
-        if (strtod(text, NULL) == value)
+        if (strtod(text, NULL) == value && !(plain && strchr(text, 'e')))
             break;
     }
     fputs(text, stream);
