@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The command line of satchel-trainer. */
+#include "trainer/options.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/err.h"
+
+#define FIELD(name) offsetof(struct run_options, name)
+
+static const struct opt run_table[] = {
+    {"loaders", OPT_STRING, FIELD(loaders), .value_name = "ENDPOINT,ENDPOINT...|@FILE|synthetic",
+     .help = "where the loaders are; @FILE has one endpoint a line and is watched; synthetic makes "
+             "batches without meaning here"},
+    {"device", OPT_CHOICE, FIELD(device), .fallback = "auto", .choices = "auto|cpu|cuda",
+     .help = "where the network runs"},
+    {"backend", OPT_CHOICE, FIELD(backend), .fallback = "auto", .choices = "auto|ref|dnnl|cuda",
+     .help = "what runs it; auto takes the fastest that works here"},
+    {"threads", OPT_INT, FIELD(threads), .fallback = "0", .max = 1024, .value_name = "N",
+     .help = "threads of a CPU backend; 0: all that the process may use"},
+    {"max-steps", OPT_INT, FIELD(max_steps), .fallback = "0", .max = 1e15, .value_name = "N",
+     .help =
+         "end after this many steps, counted over resumes; the schedule follows --epochs; 0: no "
+         "limit"},
+    {"save-every", OPT_INT, FIELD(save_every), .fallback = "0", .max = 1e15, .value_name = "STEPS",
+     .help = "steps between checkpoints within an epoch; 0: only after each epoch"},
+    {"stall-limit", OPT_REAL, FIELD(stall_limit), .fallback = "0", .max = 1e9,
+     .value_name = "SECONDS",
+     .help = "give up (checkpoint, status 3) when no chunk came for so long; 0: wait for ever"},
+    {"audit", OPT_REAL, FIELD(audit), .fallback = "0", .max = 1, .value_name = "SHARE",
+     .help = "share of chunks that are fetched from two loaders and compared"},
+    {"secret-key", OPT_STRING, FIELD(secret_key), .value_name = "FILE",
+     .help = "this trainer's key for CURVE"},
+    {"server-keys", OPT_STRING, FIELD(server_keys), .value_name = "DIR",
+     .help = "public keys of the loaders that are trusted"},
+    {"resume", OPT_FLAG, FIELD(resume),
+     .help = "go on from the checkpoint in --out; start afresh when there is none"},
+    {"eval-only", OPT_FLAG, FIELD(eval_only),
+     .help = "evaluate the weights of --init, or of --out with --resume, and end"},
+    {"out", OPT_STRING, FIELD(out), .fallback = "run", .value_name = "DIR",
+     .help = "run directory: recipe.ini, metrics.jsonl, last.safetensors, best.safetensors"},
+};
+
+static int unsupported(const char *option, const char *way_out)
+{
+    return err_set(ERR_UNSUPPORTED, "%s is not supported by this build: %s", option, way_out);
+}
+
+static int check_supported(const struct options *options)
+{
+    const struct run_options *run = &options->run;
+    const struct recipe *recipe = &options->recipe;
+    if (recipe->teacher)
+        return unsupported("--teacher", "train without distillation");
+    if (recipe->freeze && strcmp(recipe->freeze, "0") != 0 && *recipe->freeze)
+        return unsupported("--freeze", "train all stages");
+    if (strcmp(recipe->wire, "fp16") != 0)
+        return unsupported("--wire uint8", "use --wire fp16");
+    if (run->audit > 0)
+        return unsupported("--audit", "leave it out");
+    if (run->secret_key || run->server_keys)
+        return unsupported("--secret-key, --server-keys (CURVE)", "use loopback, ipc or a tunnel");
+    return 0;
+}
+
+static int check_run(const struct options *options)
+{
+    const struct run_options *run = &options->run;
+    if (!run->loaders || !*run->loaders)
+        return err_set(ERR_ARG,
+                       "--loaders is missing: give ENDPOINT,ENDPOINT..., @FILE or synthetic "
+                       "(see --help)");
+    if (run->eval_only && !run->resume && !options->recipe.init)
+        return err_set(ERR_ARG,
+                       "--eval-only needs weights: --init FILE, or --resume with --out DIR");
+    if (!*run->out)
+        return err_set(ERR_ARG, "--out: give a directory");
+    return 0;
+}
+
+static enum precision precision_of(const char *name)
+{
+    if (strcmp(name, "bf16") == 0)
+        return PRECISION_BF16;
+    return strcmp(name, "fp16") == 0 ? PRECISION_FP16 : PRECISION_FP32;
+}
+
+int options_parse(struct options *options, int argc, char **argv)
+{
+    *options = (struct options){
+        .program =
+            {
+                .name = "satchel-trainer",
+                .usage = "--loaders ENDPOINT,... [--recipe NAME|FILE.ini] [--out DIR] [OPTIONS]",
+                .summary =
+                    "Trains an image classifier on batches that satchel-loader makes. Without "
+                    "a recipe: the paper's baseline.",
+                .section_count = 2,
+                .find_recipe = recipe_find,
+                .foreign_keys = recipe_foreign_keys(),
+                .json = true,
+            },
+    };
+    options->program.sections = options->sections;
+    options->sections[0] = recipe_section(&options->recipe);
+    options->sections[1] = (struct opt_section){
+        .title = "The run",
+        .options = run_table,
+        .count = ARRAY_COUNT(run_table),
+        .values = &options->run,
+        .in_recipe = true,
+    };
+    int code = opt_parse(&options->program, argc, argv);
+    if (code || options->program.finished)
+        return code;
+    code = check_run(options);
+    if (!code)
+        code = check_supported(options);
+    options->precision = precision_of(options->recipe.precision);
+    options->recipe.lr = recipe_lr(&options->recipe);
+    return code;
+}
+
+void options_release(struct options *options)
+{
+    opt_release(&options->program);
+}
+
+void options_print(const struct options *options)
+{
+    for (int i = 0; i < 2; i++) {
+        fprintf(stderr, "# %s\n", options->sections[i].title);
+        opt_write_ini(stderr, &options->sections[i], false);
+    }
+}
+
+char *options_recipe_text(const struct options *options)
+{
+    char *text = NULL;
+    size_t bytes;
+    FILE *stream = open_memstream(&text, &bytes);
+    if (!stream)
+        return NULL;
+    int code = opt_write_ini(stream, &options->sections[0], false);
+    if (fclose(stream) != 0 || code) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}
+
+/* One key: equal in text, or an error. */
+static int compare_key(const struct opt *option, const void *now, const void *then,
+                       const char *name)
+{
+    char *new_text = opt_value_text(option, now), *old_text = opt_value_text(option, then);
+    const char *a = new_text ? new_text : "", *b = old_text ? old_text : "";
+    int code = 0;
+    if (strcmp(a, b) != 0)
+        code =
+            err_set(ERR_ARG,
+                    "--resume with another recipe: %s is '%s', but '%s' was begun with '%s'; use "
+                    "the recipe.ini beside it, or a new --out",
+                    option->name, a, name, b);
+    free(new_text);
+    free(old_text);
+    return code;
+}
+
+int options_check_resume(struct options *options, const char *text, const char *name)
+{
+    struct recipe then;
+    struct opt_section section = recipe_section(&then);
+    struct opt_memory *memory = opt_memory_open();
+    int code = memory ? opt_defaults(&section)
+                      : err_set(ERR_NOMEM, "out of memory for the recipe of '%s'", name);
+    if (!code)
+        code = opt_read_ini_text(&section, memory, text, name, recipe_foreign_keys());
+    if (!code && options->recipe.chunk_size == 0)
+        options->recipe.chunk_size = then.chunk_size;
+    for (size_t i = 0; i < section.count && !code; i++)
+        code = compare_key(&section.options[i], &options->recipe, &then, name);
+    opt_memory_close(memory);
+    return code;
+}

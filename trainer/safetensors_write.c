@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Writes safetensors files. */
+#include "trainer/safetensors.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <cjson/cJSON.h>
+
+#include "common/err.h"
+#include "common/file.h"
+
+enum { ALIGN = 8 }; /* the tensors' bytes begin at a multiple of it */
+
+struct safetensors_writer {
+    struct file_atomic *file;
+    uint64_t *counts; /* elements of each entry */
+    size_t entry_count, next;
+};
+
+static uint64_t entry_elements(const struct safetensors_entry *entry)
+{
+    uint64_t count = 1;
+    for (int i = 0; i < entry->rank; i++)
+        count *= entry->shape[i];
+    return count;
+}
+
+static int add_metadata(cJSON *header, const struct safetensors_pair *pairs, size_t count)
+{
+    cJSON *metadata = cJSON_AddObjectToObject(header, "__metadata__");
+    for (size_t i = 0; i < count; i++)
+        if (!cJSON_AddStringToObject(metadata, pairs[i].key, pairs[i].value))
+            return -1;
+    return metadata ? 0 : -1;
+}
+
+static int add_entry(cJSON *header, const struct safetensors_entry *entry, uint64_t *offset)
+{
+    cJSON *item = cJSON_AddObjectToObject(header, entry->name);
+    cJSON *dtype = cJSON_AddStringToObject(item, "dtype", "F32");
+    cJSON *shape = cJSON_AddArrayToObject(item, "shape");
+    cJSON *offsets = cJSON_AddArrayToObject(item, "data_offsets");
+    if (!dtype || !shape || !offsets)
+        return -1;
+    for (int i = 0; i < entry->rank; i++)
+        if (!cJSON_AddItemToArray(shape, cJSON_CreateNumber((double)entry->shape[i])))
+            return -1;
+    uint64_t end = *offset + entry_elements(entry) * sizeof(float);
+    if (!cJSON_AddItemToArray(offsets, cJSON_CreateNumber((double)*offset)) ||
+        !cJSON_AddItemToArray(offsets, cJSON_CreateNumber((double)end)))
+        return -1;
+    *offset = end;
+    return 0;
+}
+
+/* The header's text; NULL when memory is out. cJSON_free. */
+static char *header_text(const struct safetensors_entry *entries, size_t entry_count,
+                         const struct safetensors_pair *pairs, size_t pair_count)
+{
+    cJSON *header = cJSON_CreateObject();
+    uint64_t offset = 0;
+    char *text = NULL;
+    int code = pair_count ? add_metadata(header, pairs, pair_count) : 0;
+    for (size_t i = 0; i < entry_count && !code; i++)
+        code = add_entry(header, &entries[i], &offset);
+    if (!code)
+        text = cJSON_PrintUnformatted(header);
+    cJSON_Delete(header);
+    return text;
+}
+
+/* Errors of the stream are kept by it and found at commit. */
+static void write_header(FILE *stream, const char *text)
+{
+    size_t bytes = strlen(text), padded = (bytes + ALIGN - 1) / ALIGN * ALIGN;
+    for (int i = 0; i < 8; i++)
+        fputc((int)((uint64_t)padded >> 8 * i & 0xff), stream);
+    fwrite(text, 1, bytes, stream);
+    for (; bytes < padded; bytes++)
+        fputc(' ', stream);
+}
+
+int safetensors_write_open(struct safetensors_writer **out, const char *path,
+                           const struct safetensors_entry *entries, size_t entry_count,
+                           const struct safetensors_pair *pairs, size_t pair_count)
+{
+    *out = NULL;
+    struct safetensors_writer *writer = calloc(1, sizeof *writer);
+    char *text = header_text(entries, entry_count, pairs, pair_count);
+    int code = 0;
+    if (writer)
+        writer->counts = calloc(entry_count ? entry_count : 1, sizeof *writer->counts);
+    if (!writer || !writer->counts || !text)
+        code = err_set(ERR_NOMEM, "out of memory for writing '%s'", path);
+    if (!code)
+        code = file_atomic_open(&writer->file, path);
+    if (code) {
+        cJSON_free(text);
+        safetensors_write_discard(writer);
+        return code;
+    }
+    writer->entry_count = entry_count;
+    for (size_t i = 0; i < entry_count; i++)
+        writer->counts[i] = entry_elements(&entries[i]);
+    write_header(file_atomic_stream(writer->file), text);
+    cJSON_free(text);
+    *out = writer;
+    return 0;
+}
+
+int safetensors_write_next(struct safetensors_writer *writer, const float *src)
+{
+    if (writer->next == writer->entry_count)
+        return err_set(ERR_INTERNAL, "more tensors than the header has");
+    size_t count = (size_t)writer->counts[writer->next++];
+    fwrite(src, sizeof *src, count, file_atomic_stream(writer->file));
+    return 0;
+}
+
+int safetensors_write_commit(struct safetensors_writer *writer)
+{
+    if (writer->next != writer->entry_count) {
+        safetensors_write_discard(writer);
+        return err_set(ERR_INTERNAL, "fewer tensors than the header has");
+    }
+    int code = file_atomic_commit(writer->file);
+    writer->file = NULL;
+    safetensors_write_discard(writer);
+    return code;
+}
+
+void safetensors_write_discard(struct safetensors_writer *writer)
+{
+    if (!writer)
+        return;
+    if (writer->file)
+        file_atomic_discard(writer->file);
+    free(writer->counts);
+    free(writer);
+}
