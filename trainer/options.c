@@ -118,6 +118,8 @@ int options_parse(struct options *options, int argc, char **argv)
     code = check_run(options);
     if (!code)
         code = check_supported(options);
+    if (!code)
+        code = recipe_check(&options->recipe, 1);
     options->precision = precision_of(options->recipe.precision);
     options->recipe.lr = recipe_lr(&options->recipe);
     return code;
