@@ -76,6 +76,10 @@ static void on_hello(struct server *server, struct client *client, const struct 
         talk_refuse(server, client, FRAME_REASON_PROTOCOL, 0, what);
         return;
     }
+    if (server->stopping) {
+        talk_refuse(server, client, FRAME_REASON_BUSY, 0, "this loader is stopping");
+        return;
+    }
     for (uint32_t i = 0; i < hello->wanted_count; i++)
         if (!wanted_is_here(server, client, &hello->wanted[i]))
             return;

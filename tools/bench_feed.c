@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* satchel-bench-feed: pulls the training stream as a trainer of one rank would, and prints its rate
+ * and the receipt of each epoch. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/clock.h"
+#include "common/err.h"
+#include "common/log.h"
+#include "common/opt.h"
+#include "common/progress.h"
+#include "common/stop.h"
+#include "proto/recipe.h"
+#include "trainer/feed.h"
+
+struct values {
+    const char *loaders, *secret_key, *server_keys;
+    double stall_limit;
+    int64_t prefetch_mib;
+};
+
+static const struct opt OPTIONS[] = {
+    {"loaders", OPT_STRING, offsetof(struct values, loaders), .value_name = "ENDPOINT,...|@FILE",
+     .help = "loaders to pull from: a list, a watched file of endpoints, or synthetic"},
+    {"stall-limit", OPT_REAL, offsetof(struct values, stall_limit), .fallback = "0", .min = 0,
+     .max = 1e9, .value_name = "SECONDS",
+     .help = "give up after so long without a chunk; 0: never"},
+    {"prefetch-mib", OPT_INT, offsetof(struct values, prefetch_mib), .fallback = "256", .min = 1,
+     .max = 1 << 20, .value_name = "MIB", .help = "memory for micro-batches fetched ahead"},
+    {"secret-key", OPT_STRING, offsetof(struct values, secret_key), .value_name = "FILE",
+     .help = "CURVE key (not in this version)"},
+    {"server-keys", OPT_STRING, offsetof(struct values, server_keys), .value_name = "DIR",
+     .help = "public keys of the loaders (not in this version)"},
+};
+
+struct pull {
+    struct feed *feed;
+    struct feed_range range; /* of an epoch; epoch is set as it is pushed */
+    uint64_t batches;        /* of an epoch */
+    int64_t epochs;
+    uint64_t samples;
+    double seconds;
+    struct hash128 *receipts; /* [epochs] */
+    struct feed_counts counts;
+};
+
+static int make_range(struct pull *pull, const struct recipe *recipe)
+{
+    const struct feed_store *store = feed_store(pull->feed, "train");
+    if (!store)
+        return err_set(ERR_PEER, "no loader has a store train");
+    struct feed_range *range = &pull->range;
+    int code = recipe_train_spec(&range->spec, recipe, store->channels);
+    if (code)
+        return code;
+    uint64_t steps = chunk_steps(store->sample_count, (uint64_t)recipe->total_batch);
+    if (steps == 0)
+        return err_set(ERR_ARG, "an epoch of %u samples has no step of --total-batch %" PRId64,
+                       store->sample_count, recipe->total_batch);
+    range->step_count = steps;
+    range->chunks_per_step = (uint32_t)recipe->total_batch / range->spec.chunk_size;
+    range->rank_chunks = range->chunks_per_step;
+    range->micro_batch = (uint32_t)recipe->micro_batch;
+    pull->batches = feed_range_batches(pull->feed, range);
+    return ERR_OK;
+}
+
+static int push(struct pull *pull, int64_t epoch)
+{
+    if (epoch >= pull->epochs)
+        return ERR_OK;
+    pull->range.epoch = (uint32_t)epoch;
+    return feed_push(pull->feed, &pull->range);
+}
+
+static int pull_epoch(struct pull *pull, int64_t epoch, struct progress *progress)
+{
+    struct hash128 receipt = {0, 0};
+    double start = clock_seconds();
+    uint64_t samples = 0;
+    int code = push(pull, epoch + 1); /* fetched ahead while this one ends */
+    for (uint64_t i = 0; i < pull->batches && !code; i++) {
+        struct feed_batch batch;
+        if ((code = feed_pop(&batch, pull->feed)))
+            break;
+        receipt = hash128_add(receipt, batch.receipt);
+        samples += batch.samples;
+        feed_release(pull->feed, &batch);
+        progress_update(progress, pull->samples + samples, NULL);
+    }
+    if (code)
+        return code;
+    double seconds = clock_seconds() - start;
+    char text[33];
+    hash128_to_text(text, receipt);
+    printf("epoch %" PRId64 ": receipt %s, %" PRIu64 " images, %.0f images/s\n", epoch, text,
+           samples, (double)samples / seconds);
+    fflush(stdout);
+    pull->receipts[epoch] = receipt;
+    pull->samples += samples;
+    pull->seconds += seconds;
+    return ERR_OK;
+}
+
+static int pull_all(struct pull *pull)
+{
+    pull->receipts = calloc((size_t)pull->epochs, sizeof(*pull->receipts));
+    if (!pull->receipts)
+        return err_set(ERR_NOMEM, "receipts: out of memory");
+    uint64_t total = pull->range.step_count * pull->range.chunks_per_step *
+                     pull->range.spec.chunk_size * (uint64_t)pull->epochs;
+    struct progress *progress = progress_open("pulling", total, "images");
+    int code = push(pull, 0);
+    for (int64_t epoch = 0; epoch < pull->epochs && !code; epoch++)
+        code = pull_epoch(pull, epoch, progress);
+    progress_close(progress);
+    feed_counts(&pull->counts, pull->feed);
+    return code;
+}
+
+static void print_result(const struct pull *pull, bool json)
+{
+    double rate = (double)pull->samples / pull->seconds;
+    const struct feed_counts *counts = &pull->counts;
+    printf("%.0f images/s, %.1f MB/s, %" PRIu64 " duplicates, %" PRIu64 " asked again, %" PRIu64
+           " substituted\n",
+           rate, (double)counts->bytes / pull->seconds / 1e6, counts->duplicates, counts->reasked,
+           counts->substituted);
+    if (!json)
+        return;
+    printf("{\"images_per_second\": %.1f, \"receipts\": [", rate);
+    for (int64_t i = 0; i < pull->epochs; i++) {
+        char text[33];
+        hash128_to_text(text, pull->receipts[i]);
+        printf("%s\"%s\"", i ? ", " : "", text);
+    }
+    printf("], \"duplicates\": %" PRIu64 ", \"reasked\": %" PRIu64 "}\n", counts->duplicates,
+           counts->reasked);
+}
+
+static int run(const struct opt_program *program, const struct values *values,
+               const struct recipe *recipe)
+{
+    struct pull pull = {.epochs = opt_was_given(program, "epochs") ? recipe->epochs : 1};
+    const struct feed_config config = {
+        .loaders = values->loaders,
+        .run = "bench-feed",
+        .stall_limit_seconds = values->stall_limit,
+        .prefetch_bytes = (size_t)values->prefetch_mib << 20,
+        .secret_key = values->secret_key,
+        .server_keys = values->server_keys,
+    };
+    int code = recipe_check(recipe, 1);
+    if (!code && !values->loaders)
+        code = err_set(ERR_ARG, "--loaders is missing (see --help)");
+    if (!code)
+        code = feed_open(&pull.feed, &config);
+    if (!code)
+        code = make_range(&pull, recipe);
+    if (!code)
+        code = pull_all(&pull);
+    if (!code)
+        print_result(&pull, program->json_wanted);
+    feed_close(pull.feed);
+    free(pull.receipts);
+    return code == ERR_STOPPED ? err_wrap(ERR_PEER, "not finished") : code;
+}
+
+int main(int argc, char **argv)
+{
+    struct values values;
+    struct recipe recipe;
+    struct opt_section sections[] = {{"Feed", OPTIONS, ARRAY_COUNT(OPTIONS), &values, true},
+                                     recipe_section(&recipe)};
+    struct opt_program program = {
+        .name = "satchel-bench-feed",
+        .usage = "--loaders ENDPOINT,...|@FILE|synthetic [--epochs N] [--recipe FILE.ini]",
+        .summary = "Pulls the training stream as a trainer of one rank would; prints its rate and "
+                   "the receipt of each epoch (one epoch unless --epochs or a recipe says more).",
+        .sections = sections,
+        .section_count = ARRAY_COUNT(sections),
+        .find_recipe = recipe_find,
+        .foreign_keys = recipe_foreign_keys(),
+        .json = true,
+    };
+    log_open(program.name);
+    int code = opt_parse(&program, argc, argv);
+    if (!code && !program.finished) {
+        stop_install(false);
+        code = run(&program, &values, &recipe);
+    }
+    if (code)
+        log_error("%s", err_message());
+    opt_release(&program);
+    return err_exit_status(code);
+}

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The feed's insides, shared by feed.c (the caller's side), feed_io.c (the I/O thread) and
+ * feed_peer.c (one loader's conversation).
+ *
+ * Owners: "lock" means feed->lock; "io" the I/O thread alone; "caller" the thread that calls
+ * feed_*. A slot changes hands under the lock: the caller arms it, the I/O thread fills it and
+ * makes it ready, the caller pops and releases it. */
+#ifndef TRAINER_FEED_STATE_H
+#define TRAINER_FEED_STATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "proto/endpoint.h"
+#include "proto/frame.h"
+#include "proto/sock.h"
+#include "trainer/feed.h"
+#include "trainer/feed_plan.h"
+#include "trainer/ledger.h"
+
+enum {
+    FEED_PEERS_MAX = 256,
+    FEED_SPECS_MAX = 64,
+    FEED_SLOTS_MAX = 1024,
+    FEED_RANGES_MAX = 256,
+};
+
+enum slot_state { SLOT_FREE, SLOT_ARMED, SLOT_FILLING, SLOT_READY, SLOT_HELD };
+
+struct feed_slot {
+    enum slot_state state; /* owner: lock */
+    void *memory;          /* from config.alloc; owner: caller */
+    size_t capacity;
+    uint8_t *pixels; /* within memory, like the next two */
+    struct chunk_label *labels;
+    float (*offsets)[3]; /* NULL for the fp16 wire */
+    size_t bytes;        /* that this micro-batch takes */
+    int spec;            /* in feed->specs */
+    uint32_t epoch;
+    struct feed_plan_batch batch;
+    int pattern_spec;         /* synthetic: whose pattern it holds, -1: none ... */
+    uint32_t pattern_samples; /* ... in how many samples */
+    /* Owner: io while filling. */
+    uint32_t missing; /* chunks */
+    uint32_t masked;
+    struct hash128 receipt;
+};
+
+struct feed_spec { /* complete before a slot that uses it is armed, then constant */
+    struct spec spec;
+    struct hash128 hash;
+    int store; /* in feed->stores */
+};
+
+enum peer_state {
+    PEER_CLOSED,   /* no socket: to be opened at retry_ns */
+    PEER_OPENING,  /* connecting */
+    PEER_GREETING, /* connected, hello sent */
+    PEER_READY,
+    PEER_LEAVING, /* said goodbye: answers may still come */
+    PEER_REFUSED, /* never to be used again */
+};
+
+struct peer_request {
+    uint64_t id;
+    struct ledger_chunk *chunk; /* NULL: answered by another, or flushed */
+    int spec;
+    uint32_t epoch;
+    uint64_t index;
+    int64_t asked_ns;
+    bool overdue;
+};
+
+struct peer { /* owner: io */
+    char endpoint[ENDPOINT_BYTES];
+    enum peer_state state;
+    struct sock *sock;
+    unsigned credits;  /* advertised */
+    unsigned window;   /* that we use of them */
+    unsigned stores;   /* bit i: has feed->stores[i] */
+    uint64_t offered;  /* bit i: knows feed->specs[i] */
+    double service_s;  /* smoothed time between its answers while busy; 0: not known */
+    int64_t answer_ns; /* last answer */
+    int64_t opened_ns, greeted_ns, retry_ns;
+    unsigned failures; /* connections lost in a row, for the back-off */
+    bool said_missing, unlisted;
+    unsigned request_count;
+    struct peer_request requests[FRAME_MAX_CREDITS];
+};
+
+struct feed {
+    struct feed_config config;
+    bool synthetic;
+    size_t prefetch_bytes;
+
+    /* Owner: caller. */
+    struct feed_plan ranges[FEED_RANGES_MAX]; /* a ring */
+    int range_specs[FEED_RANGES_MAX];
+    int first_range, range_count;
+    int held;
+    bool stalled;
+    pthread_t thread;
+    bool started;
+    int alloc_code; /* of arming outside feed_push, told by the next feed_pop */
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    /* Owner: lock. */
+    struct feed_slot *slots[FEED_SLOTS_MAX];
+    int slot_count;
+    struct feed_slot
+        *order[FEED_SLOTS_MAX]; /* a ring: armed, filling or ready, as they are popped */
+    int first_order, order_count;
+    int armed; /* how many at the end of it the I/O thread has not taken up */
+    struct feed_store stores[FRAME_MAX_STORES];
+    int store_count;
+    struct feed_spec specs[FEED_SPECS_MAX];
+    int spec_count;
+    struct feed_counts counts;
+    int admitted;      /* loaders ready now, or once */
+    int answering;     /* loaders connected or just being connected that have not answered hello */
+    int usable;        /* peers not refused */
+    char refusal[512]; /* why the last loader was refused */
+    int io_code;       /* why the I/O thread ended before its time */
+    char io_message[512];
+    int64_t progress_ns; /* a chunk arrived */
+    bool flush;          /* asked by the caller, cleared when done */
+    bool closing;
+
+    /* Owner: io. */
+    struct sock_context *context;
+    struct sock_message *message;
+    struct ledger *ledger;
+    struct peer *peers[FEED_PEERS_MAX];
+    int peer_count;
+    uint64_t next_request;
+    int wake_fd;         /* eventfd: the caller wants something; any thread writes */
+    const char *watched; /* the @FILE, NULL: a fixed list */
+    int64_t watched_mtime_ns, watched_size, watched_at_ns;
+    bool stop_seen;
+};
+
+/* ---- feed_io.c ---- */
+
+int feed_io_start(struct feed *feed); /* parses the loaders, starts the thread */
+void feed_io_stop(struct feed *feed);
+void feed_io_wake(struct feed *feed);
+
+/* A chunk of the slot is complete: counts it, and hands the slot over when it was the last. */
+void feed_io_delivered(struct feed *feed, struct feed_slot *slot, const struct frame_chunk *chunk,
+                       size_t bytes);
+
+/* Nothing can go on: the caller is told this thread's err_message(). */
+void feed_io_fail(struct feed *feed, int code);
+
+/* ---- feed_peer.c ---- */
+
+int feed_peer_open(struct feed *feed, struct peer *peer);
+void feed_peer_events(struct feed *feed, int number); /* what its socket has to tell */
+void feed_peer_deadlines(struct feed *feed, int number, int64_t now_ns);
+bool feed_peer_ask(struct feed *feed, int number);     /* one chunk more; false: nothing to ask */
+void feed_peer_goodbye(struct feed *feed, int number); /* leaves it, for now or for good */
+bool feed_peer_has_room(const struct peer *peer);
+
+/* ---- feed_synthetic.c ---- */
+
+void feed_synthetic_stores(struct feed *feed);
+/* Makes the slot's micro-batch; receipts stay 0. */
+void feed_synthetic_fill(struct feed *feed, struct feed_slot *slot);
+
+#endif
