@@ -81,8 +81,12 @@ static int find_stores(struct session *session)
     if (!session->train)
         return err_set(ERR_PEER, "no loader has a store 'train': start them with --data "
                                  "train=FILE.lmdb");
-    if (!session->val)
+    if (strcmp(session->options->run.loaders, "synthetic") == 0) {
+        session->val = NULL; /* its labels mean nothing, and it has a million samples */
+        log_info("synthetic data: nothing will be evaluated");
+    } else if (!session->val) {
         log_warn("no loader has a store 'val': nothing will be evaluated");
+    }
     return session->val ? check_stores(session->train, session->val) : 0;
 }
 
