@@ -20,7 +20,7 @@ static const char magic[8] = {'S', 'A', 'T', 'C', 'H', 'E', 'L', '\0'};
 
 /* UTF-8 as protobuf demands of strings (RFC 3629: shortest form, no surrogates), and no control
  * characters, which would forge lines where ids are printed. */
-static bool is_clean_text(const char *text)
+bool meta_text_is_clean(const char *text)
 {
     const uint8_t *at = (const uint8_t *)text;
     while (*at) {
@@ -61,16 +61,20 @@ static const char *refuse_values(const struct store_meta *meta)
         return "channels must be 1 or 3";
     if (meta->indexed > meta->sample_count)
         return "more side indexes than samples";
+    uint64_t samples = 0;
     for (uint32_t i = 0; i < meta->class_count; i++) {
+        samples += meta->class_samples[i];
         if (!*meta->class_ids[i])
             return "empty class id";
-        if (!is_clean_text(meta->class_ids[i]) ||
-            (meta->class_names && !is_clean_text(meta->class_names[i])))
+        if (!meta_text_is_clean(meta->class_ids[i]) ||
+            (meta->class_names && !meta_text_is_clean(meta->class_names[i])))
             return "class id or name that is not UTF-8 or holds control characters";
     }
-    if (!is_clean_text(meta->split))
+    if (samples != meta->sample_count)
+        return "samples per class do not add up";
+    if (!meta_text_is_clean(meta->split))
         return "split name that is not UTF-8 or holds control characters";
-    if (!is_clean_text(meta->packed_by))
+    if (!meta_text_is_clean(meta->packed_by))
         return "origin that is not UTF-8 or holds control characters";
     return NULL;
 }
@@ -96,6 +100,8 @@ int meta_encode(uint8_t **data, size_t *bytes, const struct store_meta *meta, ui
     message.indexed = (uint32_t)meta->indexed;
     message.packed_by = (char *)meta->packed_by;
     message.tag = tag;
+    message.n_class_samples = meta->class_count;
+    message.class_samples = (uint32_t *)meta->class_samples;
     size_t packed = satchel__store__meta__get_packed_size(&message);
     if (packed > META_BYTES_MAX - PREFIX_BYTES)
         return err_set(ERR_ARG, "class ids and names take %zu bytes, more than %d", packed,
@@ -160,7 +166,9 @@ int meta_decode(struct meta *meta, const uint8_t *data, size_t bytes)
                        message->format_version, META_FORMAT_VERSION);
         goto fail;
     }
-    if (message->n_class_ids > STORE_CLASSES_MAX || message->fingerprint.len != FINGERPRINT_BYTES) {
+    if (message->n_class_ids > STORE_CLASSES_MAX ||
+        message->n_class_samples != message->n_class_ids ||
+        message->fingerprint.len != FINGERPRINT_BYTES) {
         code = err_set(ERR_DATA, "meta record with impossible counts");
         goto fail;
     }
@@ -179,6 +187,7 @@ int meta_decode(struct meta *meta, const uint8_t *data, size_t bytes)
         .split = message->split,
         .packed_by = message->packed_by,
         .indexed = message->indexed,
+        .class_samples = message->class_samples,
     };
     const char *reason = refuse_values(&meta->values);
     if (reason) {

@@ -3,6 +3,7 @@
 #ifndef DATASETS_META_H
 #define DATASETS_META_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -15,6 +16,9 @@ enum {
 
 /* Bytes of a meta record, malloc'ed. ERR_ARG: something that a reader would refuse. */
 int meta_encode(uint8_t **data, size_t *bytes, const struct store_meta *meta, uint64_t tag);
+
+/* UTF-8 without control characters: what ids and names must be. */
+bool meta_text_is_clean(const char *text);
 
 /* A decoded meta record. */
 struct meta {

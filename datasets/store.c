@@ -361,13 +361,20 @@ const char *store_path(const struct store *store)
     return store->path;
 }
 
-static int damaged(const struct store *store, uint32_t id, uint32_t label, const char *reason)
+/* The class that record id must be of: ids follow labels. */
+static uint32_t label_of(const struct store_meta *meta, uint32_t id)
+{
+    uint32_t label = 0;
+    for (uint64_t end = meta->class_samples[0]; id >= end; end += meta->class_samples[label])
+        label++;
+    return label;
+}
+
+static int damaged(const struct store *store, uint32_t id, const char *reason)
 {
     const struct store_meta *meta = &store->meta.values;
-    if (label < meta->class_count)
-        return err_set(ERR_DATA, "%s: record %" PRIu32 " (class %s): %s", store->path, id,
-                       meta->class_ids[label], reason);
-    return err_set(ERR_DATA, "%s: record %" PRIu32 ": %s", store->path, id, reason);
+    return err_set(ERR_DATA, "%s: record %" PRIu32 " (class %s): %s", store->path, id,
+                   meta->class_ids[label_of(meta, id)], reason);
 }
 
 int store_read(struct store_record *record, const struct store *store, uint32_t id)
@@ -380,13 +387,13 @@ int store_read(struct store_record *record, const struct store *store, uint32_t 
                        id, meta->sample_count - 1);
     int code = find(store, id, &data, &bytes);
     if (code)
-        return err_wrap(code, "%s: record %" PRIu32, store->path, id);
+        return damaged(store, id, err_message());
     const char *reason = record_decode(record, data, bytes, id, store->meta.tag);
     if (!reason && record->label >= meta->class_count)
         reason = "label of no class";
     if (!reason && (record->encoding != meta->encoding || record->channels != meta->channels))
         reason = "encoding or channels differ from the store's";
-    return reason ? damaged(store, id, record->label, reason) : 0;
+    return reason ? damaged(store, id, reason) : 0;
 }
 
 void store_announce(const struct store *store, const uint32_t *ids, size_t count)

@@ -41,6 +41,8 @@ struct store_meta {
     const char *split;              /* as given at packing, "" otherwise */
     const char *packed_by;          /* how it was packed: program version and options */
     uint64_t indexed;               /* samples that carry a side index */
+    const uint32_t *class_samples;  /* [class_count]: samples of each class; ids follow labels, so
+                                       class 0 has ids 0 .. class_samples[0] - 1 and so on */
 };
 
 /* A record, pointing into the map: valid until store_close. At least STORE_PADDING_BYTES bytes
@@ -68,7 +70,7 @@ const struct store_meta *store_meta(const struct store *store);
 const char *store_path(const struct store *store);
 
 /* Reads record id and verifies its checksum, its own id and the store's tag. ERR_DATA names store,
- * id and (when known) class; the caller substitutes, masks or fails. ERR_ARG: no such id. Any
+ * id and class; the caller substitutes, masks or fails. ERR_ARG: no such id. Any
  * thread, no locks. */
 int store_read(struct store_record *record, const struct store *store, uint32_t id);
 
@@ -100,9 +102,9 @@ void store_writer_set_tag(struct store_writer *writer, uint64_t tag);
  * full and the like. */
 int store_writer_add(struct store_writer *writer, const struct store_sample *sample);
 
-/* Writes the meta record (sample_count, fingerprint and indexed are filled in here), syncs, renames
- * and frees the writer, whatever happens. class_names, split and packed_by may be NULL, fingerprint
- * too. */
+/* Writes the meta record (sample_count, fingerprint, indexed and class_samples are filled in here),
+ * syncs, renames and frees the writer, whatever happens. class_names, split and packed_by may be
+ * NULL, fingerprint too. */
 int store_writer_publish(struct store_writer *writer, const struct store_meta *meta,
                          struct hash128 *fingerprint);
 void store_writer_discard(struct store_writer *writer); /* removes the partial file; accepts NULL */

@@ -37,6 +37,8 @@ struct store_writer {
     size_t batch_bytes, batch_records;
     uint64_t tag;
     uint32_t count, indexed, last_label;
+    uint32_t *class_samples; /* [class_room], zero from last_label + 1 on */
+    size_t class_room;
     unsigned encoding, channels;
     uint8_t *digests; /* [count x DIGEST_BYTES], room for digest_room samples */
     size_t digest_room;
@@ -56,6 +58,7 @@ static void dispose(struct store_writer *writer)
         mdb_env_close(writer->env);
     if (writer->fd >= 0)
         close(writer->fd);
+    free(writer->class_samples);
     free(writer->digests);
     free(writer->partial);
     free(writer->path);
@@ -206,6 +209,21 @@ static int remember_digest(struct store_writer *writer, const struct store_sampl
     return 0;
 }
 
+/* Makes class_samples reach to class `count` - 1. */
+static int reach_classes(struct store_writer *writer, size_t count)
+{
+    if (count <= writer->class_room)
+        return 0;
+    size_t room = 2 * count;
+    uint32_t *grown = reallocarray(writer->class_samples, room, sizeof *grown);
+    if (!grown)
+        return err_set(ERR_NOMEM, "%s: out of memory", writer->path);
+    memset(grown + writer->class_room, 0, (room - writer->class_room) * sizeof *grown);
+    writer->class_samples = grown;
+    writer->class_room = room;
+    return 0;
+}
+
 static const char *refuse(const struct store_writer *writer, const struct store_sample *sample)
 {
     const char *reason = record_refuse(sample);
@@ -216,6 +234,8 @@ static const char *refuse(const struct store_writer *writer, const struct store_
     if (writer->count > 0 &&
         (sample->encoding != writer->encoding || sample->channels != writer->channels))
         return "encoding or channels differ from the samples before";
+    if (sample->label >= STORE_CLASSES_MAX)
+        return "label is higher than a store can hold";
     if (writer->count > 0 && sample->label < writer->last_label)
         return "label is lower than the one before: ids follow the class index";
     return NULL;
@@ -227,7 +247,9 @@ int store_writer_add(struct store_writer *writer, const struct store_sample *sam
     if (reason)
         return err_set(ERR_ARG, "%s: sample %" PRIu32 ": %s", writer->path, writer->count, reason);
     uint8_t *record;
-    int code = reserve(writer, writer->count, record_bytes(sample), &record);
+    int code = reach_classes(writer, (size_t)sample->label + 1);
+    if (!code)
+        code = reserve(writer, writer->count, record_bytes(sample), &record);
     if (!code)
         code = remember_digest(writer, sample);
     if (code)
@@ -237,6 +259,7 @@ int store_writer_add(struct store_writer *writer, const struct store_sample *sam
     writer->channels = sample->channels;
     writer->last_label = sample->label;
     writer->indexed += sample->index_bytes > 0;
+    writer->class_samples[sample->label]++;
     writer->count++;
     return 0;
 }
@@ -277,7 +300,10 @@ static int write_meta(struct store_writer *writer, const struct store_meta *give
          meta.channels != writer->channels))
         return err_set(ERR_ARG, "%s: classes, encoding or channels differ from the samples'",
                        writer->path);
-    int code = fingerprint_of(&meta.fingerprint, writer, &meta);
+    int code = reach_classes(writer, meta.class_count);
+    meta.class_samples = writer->class_samples;
+    if (!code)
+        code = fingerprint_of(&meta.fingerprint, writer, &meta);
     uint8_t *encoded = NULL, *record;
     size_t bytes;
     if (!code)

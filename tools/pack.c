@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* satchel-pack: makes a store from a dataset as users have it. */
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/err.h"
+#include "common/log.h"
+#include "common/opt.h"
+#include "common/stop.h"
+#include "datasets/check.h"
+#include "datasets/fault.h"
+#include "datasets/pack.h"
+#include "tools/image_decoder.h"
+
+enum { BAD_LINES = 20 }; /* bad files listed on the terminal; --json lists all */
+
+struct values {
+    const char *source, *out, *split, *labels, *class_names, *encoding;
+    int64_t index, resize_short, quality, jobs;
+    bool resume, verify, skip_bad;
+};
+
+static const struct opt options[] = {
+    {"source", OPT_CHOICE, offsetof(struct values, source),
+     .choices = "imagenet-tar|tar|folder|list|idx|cifar|rec|webdataset", .value_name = "LAYOUT",
+     .help = "how the input is laid out; this version has folder, idx and imagenet-tar"},
+    {"out", OPT_STRING, offsetof(struct values, out), .value_name = "FILE.lmdb",
+     .help = "the store to make; must not exist"},
+    {"split", OPT_STRING, offsetof(struct values, split), .value_name = "NAME",
+     .help = "recorded in the store; with a directory of IDX files it chooses train or t10k"},
+    {"labels", OPT_STRING, offsetof(struct values, labels), .value_name = "FILE",
+     .help = "labels of a flat tar (not in this version)"},
+    {"class-names", OPT_STRING, offsetof(struct values, class_names), .value_name = "FILE",
+     .help = "lines \"ID NAME\", or one name per line in the order of the classes"},
+    {"encoding", OPT_CHOICE, offsetof(struct values, encoding), .choices = "jpeg|raw",
+     .value_name = "NAME",
+     .help = "jpeg keeps the files' bytes, raw stores pixels; default raw for idx, else jpeg"},
+    {"index", OPT_INT, offsetof(struct values, index), .fallback = "0", .min = 0, .max = 65535,
+     .value_name = "MCUS", .help = "side index of each JPEG (not in this version)"},
+    {"resize-short", OPT_INT, offsetof(struct values, resize_short), .fallback = "0", .min = 0,
+     .max = 65535, .value_name = "PX",
+     .help = "shrink images to this short side (not in this version)"},
+    {"quality", OPT_INT, offsetof(struct values, quality), .fallback = "0", .min = 0, .max = 100,
+     .value_name = "Q", .help = "JPEG quality of shrunk images (not in this version)"},
+    {"jobs", OPT_INT, offsetof(struct values, jobs), .fallback = "0", .min = 0, .max = 1024,
+     .value_name = "N", .help = "threads that read and check images; 0: one per core"},
+    {"resume", OPT_FLAG, offsetof(struct values, resume),
+     .help = "go on after a kill (not in this version)"},
+    {"verify", OPT_FLAG, offsetof(struct values, verify),
+     .help = "read the finished store once more"},
+    {"skip-bad", OPT_FLAG, offsetof(struct values, skip_bad),
+     .help = "leave out undecodable files and allow empty classes, instead of making nothing"},
+};
+
+static int refuse_later(const struct values *values)
+{
+    const char *option = values->labels         ? "--labels"
+                         : values->index        ? "--index"
+                         : values->resize_short ? "--resize-short"
+                         : values->quality      ? "--quality"
+                         : values->resume       ? "--resume"
+                                                : NULL;
+    return option ? err_set(ERR_UNSUPPORTED, "%s is not built into this version", option) : 0;
+}
+
+static int check_arguments(const struct values *values)
+{
+    struct stat status;
+    if (!values->source)
+        return err_set(ERR_ARG, "--source LAYOUT is missing (see --help)");
+    if (!values->out)
+        return err_set(ERR_ARG, "--out FILE.lmdb is missing (see --help)");
+    if (strcmp(values->source, "idx") == 0 && values->encoding &&
+        strcmp(values->encoding, "raw") != 0)
+        return err_set(ERR_ARG, "--encoding jpeg: IDX holds pixels, which are stored raw");
+    if (lstat(values->out, &status) == 0)
+        return err_set(ERR_ARG, "%s: exists already; remove it or choose another name",
+                       values->out);
+    return refuse_later(values);
+}
+
+static int open_source(struct source **source, const struct values *values,
+                       const struct opt_program *program)
+{
+    struct source_request request = {
+        .inputs = program->positional,
+        .input_count = (size_t)program->positional_count,
+        .split = values->split,
+        .out = values->out,
+        .allow_empty = values->skip_bad || strcmp(values->source, "idx") == 0,
+    };
+    if (values->class_names && strcmp(values->source, "idx") == 0) {
+        int code = class_names_count_lines(&request.least_classes, values->class_names);
+        if (code)
+            return code;
+    }
+    return source_open(source, values->source, &request);
+}
+
+/* Drops the store's pages from the cache, so that reading it again reads the disk. */
+static void forget_pages(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    close(fd);
+}
+
+static int verify(const char *path, int jobs)
+{
+    struct store *store = NULL;
+    struct check_result checked = {0};
+    forget_pages(path);
+    int code = store_open(&store, path);
+    if (!code)
+        code = check_run(&checked, store, NULL, jobs);
+    if (!code && checked.damaged_count)
+        code = err_set(ERR_DATA, "%zu records read back damaged, the first: %s",
+                       checked.damaged_count, checked.damaged[0].reason);
+    check_result_release(&checked);
+    store_close(store);
+    return code;
+}
+
+static void report_bad(const struct pack_result *result)
+{
+    for (size_t i = 0; i < result->bad_count && i < BAD_LINES; i++)
+        log_warn("%s: %s", result->bad[i].file, result->bad[i].reason);
+    if (result->bad_count > BAD_LINES)
+        log_warn("... and %zu more bad files (--json lists all)", result->bad_count - BAD_LINES);
+}
+
+static int print_json(const struct pack_result *result, bool published)
+{
+    char fingerprint[33];
+    cJSON *root = cJSON_CreateObject();
+    hash128_to_text(fingerprint, result->fingerprint);
+    cJSON_AddNumberToObject(root, "samples", published ? result->samples : 0);
+    cJSON_AddNumberToObject(root, "classes", result->classes);
+    if (published)
+        cJSON_AddStringToObject(root, "fingerprint", fingerprint);
+    else
+        cJSON_AddNullToObject(root, "fingerprint");
+    cJSON_AddNumberToObject(root, "bytes", (double)result->bytes);
+    cJSON_AddNumberToObject(root, "indexed", (double)result->indexed);
+    cJSON *list = cJSON_AddArrayToObject(root, "bad");
+    for (size_t i = 0; i < result->bad_count; i++) {
+        cJSON *bad = cJSON_CreateObject();
+        cJSON_AddStringToObject(bad, "file", result->bad[i].file);
+        cJSON_AddStringToObject(bad, "reason", result->bad[i].reason);
+        cJSON_AddItemToArray(list, bad);
+    }
+    char *text = cJSON_PrintUnformatted(root);
+    cJSON_Delete(root);
+    int code = !text ? err_set(ERR_NOMEM, "out of memory")
+               : puts(text) < 0 || fflush(stdout) != 0
+                   ? err_set(ERR_IO, "standard output: %s", strerror(errno))
+                   : 0;
+    free(text);
+    return code;
+}
+
+static void print_text(const char *out, const struct pack_result *result)
+{
+    char fingerprint[33];
+    hash128_to_text(fingerprint, result->fingerprint);
+    printf("%s: %" PRIu32 " samples of %" PRIu32 " classes, %.1f MB (images %.1f MB)\n", out,
+           result->samples, result->classes, (double)result->bytes / 1e6,
+           (double)result->image_bytes / 1e6);
+    printf("fingerprint %s\n", fingerprint);
+    if (result->bad_count)
+        printf("%zu bad files left out\n", result->bad_count);
+}
+
+/* One line, also where a single file is to blame. */
+static int blame(const struct pack_result *result, int code)
+{
+    if (code == ERR_DATA && result->bad_count == 1)
+        return err_set(code, "%s: %s; nothing is published; --skip-bad leaves such files out",
+                       result->bad[0].file, result->bad[0].reason);
+    if (result->bad_count)
+        report_bad(result);
+    return code;
+}
+
+static int pack(const struct values *values, const struct source *source, bool json)
+{
+    struct pack_result result;
+    char **names = NULL, packed_by[256];
+    const char *encoding = values->encoding ? values->encoding : source->channels ? "raw" : "jpeg";
+    snprintf(packed_by, sizeof packed_by, "satchel-pack %s --source %s --encoding %s%s",
+             SATCHEL_VERSION, values->source, encoding, values->skip_bad ? " --skip-bad" : "");
+    size_t classes = source->list.class_count;
+    if (values->class_names) {
+        int code = class_names_read(&names, values->class_names, source->list.class_ids, classes);
+        if (code)
+            return code;
+    }
+    const struct pack_options pack_options = {
+        .out = values->out,
+        .split = values->split,
+        .class_names = (const char *const *)names,
+        .packed_by = packed_by,
+        .encoding = encoding[0] == 'r' ? STORE_RAW : STORE_JPEG,
+        .jobs = values->jobs ? (int)values->jobs : image_decoder_jobs(),
+        .skip_bad = values->skip_bad,
+        .decoder = &image_decoder,
+    };
+    int code = pack_run(&result, source, &pack_options);
+    bool published = code == 0;
+    if (published)
+        report_bad(&result);
+    else
+        code = blame(&result, code);
+    if (published && values->verify)
+        code = verify(values->out, pack_options.jobs);
+    if (published)
+        print_text(values->out, &result);
+    if (json && (published || result.bad_count)) {
+        int printed = print_json(&result, published);
+        code = code ? code : printed;
+    }
+    pack_result_release(&result);
+    class_names_free(names, classes);
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    struct values values = {0};
+    struct opt_section sections[] = {{"Packing", options, ARRAY_COUNT(options), &values, false}};
+    struct opt_program program = {
+        .name = "satchel-pack",
+        .usage = "--source LAYOUT INPUT... --out FILE.lmdb [OPTIONS]",
+        .summary = "Packs a dataset into a store, one file that loaders read.",
+        .sections = sections,
+        .section_count = ARRAY_COUNT(sections),
+        .min_positional = 1,
+        .max_positional = -1,
+        .json = true,
+    };
+    struct source *source = NULL;
+    log_open(program.name);
+    stop_install(false);
+    fault_install();
+    int code = opt_parse(&program, argc, argv);
+    if (!code && !program.finished) {
+        code = check_arguments(&values);
+        if (!code)
+            code = open_source(&source, &values, &program);
+        if (!code)
+            code = pack(&values, source, program.json_wanted);
+    }
+    if (code)
+        log_error("%s", err_message());
+    source_close(source);
+    opt_release(&program);
+    return err_exit_status(code);
+}
