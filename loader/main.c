@@ -6,6 +6,7 @@
 #include "common/log.h"
 #include "common/opt.h"
 #include "common/stop.h"
+#include "datasets/fault.h"
 #include "loader/server.h"
 
 struct values {
@@ -105,6 +106,7 @@ int main(int argc, char **argv)
     int code = opt_parse(&program, argc, argv);
     if (!code && !program.finished && !(code = check(&values))) {
         stop_install(false);
+        fault_install();
         code = run(&values);
     }
     if (code)
