@@ -53,6 +53,13 @@ static inline void jpegs_set_up(struct jpeg_compress_struct *info, const struct 
         jpeg_simple_progression(info);
 }
 
+/* libjpeg cautions about tables that are coarse on purpose. */
+static inline void jpegs_say_nothing(j_common_ptr info, int level)
+{
+    (void)info;
+    (void)level;
+}
+
 /* A picture of slopes, edges and noise. */
 static inline struct jpeg_bytes jpegs_make(const struct jpeg_recipe *recipe, uint64_t *seed)
 {
@@ -63,6 +70,7 @@ static inline struct jpeg_bytes jpegs_make(const struct jpeg_recipe *recipe, uin
     unsigned char *data = NULL;
     unsigned long count = 0;
     info.err = jpeg_std_error(&errors);
+    errors.emit_message = jpegs_say_nothing;
     jpeg_create_compress(&info);
     jpeg_mem_dest(&info, &data, &count);
     jpegs_set_up(&info, recipe);
@@ -104,6 +112,7 @@ static inline struct jpeg_bytes jpegs_make_extreme(const struct jpeg_recipe *rec
     unsigned char *data = NULL;
     unsigned long count = 0;
     info.err = jpeg_std_error(&errors);
+    errors.emit_message = jpegs_say_nothing;
     jpeg_create_compress(&info);
     jpeg_mem_dest(&info, &data, &count);
     jpegs_set_up(&info, recipe);

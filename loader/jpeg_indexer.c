@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Makes a side index: one strict pass over all entropy-coded data. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/err.h"
+#include "loader/jpeg_entropy.h"
+#include "loader/jpeg_index.h"
+
+enum {
+    POSITION_BITS = 28,
+    MAX_SCAN_BYTES = (1 << POSITION_BITS) / 8,
+    MAX_PREDICTOR = 2047, /* 12 bits; an 8-bit image has at most 1024 */
+    /* Beyond it libjpeg-turbo's own vector code differs between a column that has nothing but DC
+     * and others: a product of 16 bits, times 4, would no longer fit. */
+    MAX_DEQUANTISED = 8191,
+    PIECE_PADDING_BYTES = 256, /* more than a block can have */
+    MARKER_RST0 = 0xd0,
+    MARKER_EOI = 0xd9,
+};
+
+struct jpeg_indexer {
+    struct jpeg_header header;
+    struct huffman_set tables;
+    const struct jpeg_ops *ops;
+    uint8_t *bytes; /* one restart interval (or all of the scan) without stuffed bytes */
+    size_t bytes_capacity;
+    uint8_t *index;
+    size_t index_capacity;
+};
+
+/* The pass: entropy-coded bytes behind the scan offset, a piece of them without stuffing. */
+struct pass {
+    const struct jpeg_header *header;
+    const struct jpeg_ops *ops;
+    const uint8_t *scan;
+    size_t scan_bytes; /* up to the end of the file */
+    uint8_t *piece;
+    size_t piece_bytes;
+    size_t piece_end; /* in the scan: the marker that ended the piece */
+    size_t from, to;  /* the same place in the scan and in the piece, never behind the stream */
+    struct entropy_stream stream;
+};
+
+int jpeg_indexer_open(struct jpeg_indexer **out)
+{
+    struct jpeg_indexer *indexer = calloc(1, sizeof *indexer);
+    if (!indexer)
+        return err_set(ERR_NOMEM, "out of memory for a JPEG indexer");
+    indexer->ops = jpeg_ops_of(cpu_level());
+    *out = indexer;
+    return 0;
+}
+
+void jpeg_indexer_close(struct jpeg_indexer *indexer)
+{
+    if (!indexer)
+        return;
+    free(indexer->bytes);
+    free(indexer->index);
+    free(indexer);
+}
+
+static int reserve(uint8_t **buffer, size_t *capacity, size_t bytes)
+{
+    if (bytes <= *capacity)
+        return 0;
+    free(*buffer);
+    *capacity = 0;
+    *buffer = calloc(1, bytes);
+    if (!*buffer)
+        return err_set(ERR_NOMEM, "out of memory for a JPEG's side index (%zu bytes)", bytes);
+    *capacity = bytes;
+    return 0;
+}
+
+static void store_le32(uint8_t *dst, uint32_t value)
+{
+    for (int i = 0; i < 4; i++)
+        dst[i] = (uint8_t)(value >> (8 * i));
+}
+
+/* Reads the piece that begins at this byte of the scan. */
+static void pass_load(struct pass *pass, size_t at)
+{
+    size_t used;
+    pass->piece_bytes =
+        pass->ops->destuff(pass->piece, pass->scan + at, pass->scan_bytes - at, &used);
+    memset(pass->piece + pass->piece_bytes, 0, PIECE_PADDING_BYTES);
+    pass->piece_end = at + used;
+    pass->from = at;
+    pass->to = 0;
+    entropy_start(&pass->stream, pass->piece, 0);
+    memset(pass->stream.dc, 0, sizeof pass->stream.dc);
+}
+
+/* Whether the stream has come to the last byte of its piece, padded with fewer than 8 bits. */
+static bool pass_at_piece_end(const struct pass *pass)
+{
+    return (entropy_position(&pass->stream, pass->piece) + 7) / 8 == pass->piece_bytes;
+}
+
+static bool pass_at_marker(const struct pass *pass, int marker)
+{
+    return pass->scan_bytes - pass->piece_end >= 2 && pass->scan[pass->piece_end] == 0xff &&
+           pass->scan[pass->piece_end + 1] == marker;
+}
+
+/* The position in bits of the file's own bytes. */
+static size_t pass_position(struct pass *pass)
+{
+    size_t bits = entropy_position(&pass->stream, pass->piece);
+    for (; pass->to < bits / 8; pass->to++)
+        pass->from += pass->piece[pass->to] == 0xff ? 2 : 1;
+    return pass->from * 8 + bits % 8;
+}
+
+static void refill(struct entropy_stream *stream)
+{
+    while (stream->used >= 8) {
+        stream->window |= (uint64_t)*stream->next++ << (stream->used - 7);
+        stream->used -= 8;
+    }
+}
+
+/* The next symbol as a finished entry of a table, 0 for a bad code. */
+static uint32_t take(struct entropy_stream *stream, const struct huffman *table)
+{
+    refill(stream);
+    uint32_t entry = table->fast[stream->window >> (64 - HUFFMAN_BITS)];
+    if ((entry & 0xff) == 0)
+        entry = huffman_slow(table, entry, stream->window);
+    stream->window <<= entry & 0xff;
+    stream->used += entry & 0xff;
+    return (entry & 0xff) == 0 ? 0 : entry;
+}
+
+static bool in_range(int32_t value, uint32_t quant)
+{
+    int64_t product = (int64_t)value * quant;
+    return product >= -MAX_DEQUANTISED && product <= MAX_DEQUANTISED;
+}
+
+/* Parses a block strictly. */
+static enum jpeg_refusal read_block(struct pass *pass, const struct huffman *dc,
+                                    const struct huffman *ac, const uint16_t *quant,
+                                    uint32_t component)
+{
+    struct entropy_stream *stream = &pass->stream;
+    uint32_t entry = take(stream, dc);
+    if (!entry)
+        return JPEG_ENTROPY;
+    int32_t value = stream->dc[component] += (int32_t)entry >> 16;
+    if (value < -MAX_PREDICTOR || value > MAX_PREDICTOR || !in_range(value, quant[0]))
+        return JPEG_RANGE;
+    for (uint32_t position = 1; position < 64;) {
+        entry = take(stream, ac);
+        uint32_t advance = entry >> 8 & 0xff;
+        if (!entry)
+            return JPEG_ENTROPY;
+        if (advance == HUFFMAN_END)
+            break;
+        position += advance;
+        if (position > 64)
+            return JPEG_ENTROPY;
+        if (!in_range((int32_t)entry >> 16, quant[jpeg_header_natural_order[position - 1]]))
+            return JPEG_RANGE;
+    }
+    return entropy_position(stream, pass->piece) <= pass->piece_bytes * 8 ? JPEG_TAKEN
+                                                                          : JPEG_ENTROPY;
+}
+
+static enum jpeg_refusal read_mcu(struct pass *pass, const struct huffman_set *tables)
+{
+    const struct jpeg_header *header = pass->header;
+    for (uint32_t c = 0; c < header->component_count; c++) {
+        const struct jpeg_component *component = &header->component[c];
+        for (int i = 0; i < component->h * component->v; i++) {
+            enum jpeg_refusal refusal =
+                read_block(pass, &tables->dc[component->dc], &tables->ac[component->ac],
+                           header->quant[component->quant], c);
+            if (refusal)
+                return refusal;
+        }
+    }
+    return JPEG_TAKEN;
+}
+
+/* Goes over a restart marker where one belongs in front of MCU number mcu. */
+static enum jpeg_refusal read_restart(struct pass *pass, uint32_t mcu)
+{
+    uint32_t interval = pass->header->restart_interval;
+    if (interval == 0 || mcu == 0 || mcu % interval != 0)
+        return JPEG_TAKEN;
+    if (!pass_at_piece_end(pass) ||
+        !pass_at_marker(pass, MARKER_RST0 + (int)((mcu / interval - 1) & 7)))
+        return JPEG_ENTROPY;
+    pass_load(pass, pass->piece_end + 2);
+    return JPEG_TAKEN;
+}
+
+static void store_entry(uint8_t *dst, struct pass *pass)
+{
+    const int32_t *dc = pass->stream.dc;
+    uint64_t entry = pass_position(pass);
+    for (int c = 0; c < JPEG_MAX_COMPONENTS; c++)
+        entry |= ((uint64_t)(uint32_t)dc[c] & 0xfff) << (POSITION_BITS + 12 * c);
+    store_le32(dst, (uint32_t)entry);
+    store_le32(dst + 4, (uint32_t)(entry >> 32));
+}
+
+/* All MCUs; entries go to dst, one in front of every mcus-th MCU of a row. */
+static enum jpeg_refusal read_scan(struct pass *pass, const struct huffman_set *tables,
+                                   uint8_t *dst, uint32_t mcus)
+{
+    const struct jpeg_header *header = pass->header;
+    uint32_t mcu = 0;
+    pass_load(pass, 0);
+    for (uint32_t row = 0; row < header->mcus_down; row++) {
+        for (uint32_t x = 0; x < header->mcus_across; x++, mcu++) {
+            enum jpeg_refusal refusal = read_restart(pass, mcu);
+            if (refusal)
+                return refusal;
+            if (x % mcus == 0) {
+                store_entry(dst, pass);
+                dst += JPEG_INDEX_ENTRY_BYTES;
+            }
+            refusal = read_mcu(pass, tables);
+            if (refusal)
+                return refusal;
+        }
+    }
+    return pass_at_piece_end(pass) && pass_at_marker(pass, MARKER_EOI) ? JPEG_TAKEN : JPEG_ENTROPY;
+}
+
+int jpeg_index_build(struct jpeg_indexer *indexer, const uint8_t **index, size_t *index_bytes,
+                     enum jpeg_refusal *refusal, const uint8_t *jpeg, size_t jpeg_bytes,
+                     uint32_t mcus)
+{
+    struct jpeg_header *header = &indexer->header;
+    *refusal = jpeg_header_parse(header, jpeg, jpeg_bytes);
+    if (!*refusal)
+        *refusal = huffman_set_load(&indexer->tables, header);
+    if (*refusal)
+        return 0;
+    size_t scan_bytes = jpeg_bytes - header->scan_offset;
+    if (mcus > JPEG_INDEX_MAX_MCUS)
+        return err_set(ERR_ARG, "a side index has an entry every 1 to %d MCUs, not every %u",
+                       JPEG_INDEX_MAX_MCUS, mcus);
+    uint32_t step = mcus == 0 || mcus > header->mcus_across ? header->mcus_across : mcus;
+    uint32_t entries = (header->mcus_across + step - 1) / step * header->mcus_down;
+    size_t total = JPEG_INDEX_HEADER_BYTES + (size_t)entries * JPEG_INDEX_ENTRY_BYTES;
+    int code =
+        reserve(&indexer->bytes, &indexer->bytes_capacity, scan_bytes + ENTROPY_OVERRUN_BYTES);
+    if (!code)
+        code = reserve(&indexer->index, &indexer->index_capacity, total);
+    if (code)
+        return code;
+
+    struct pass pass = {.header = header,
+                        .ops = indexer->ops,
+                        .scan = jpeg + header->scan_offset,
+                        .scan_bytes = scan_bytes,
+                        .piece = indexer->bytes};
+    *refusal = read_scan(&pass, &indexer->tables, indexer->index + JPEG_INDEX_HEADER_BYTES, step);
+    if (!*refusal && pass.piece_end > MAX_SCAN_BYTES)
+        *refusal = JPEG_SIZE;
+    if (*refusal)
+        return 0;
+    uint8_t *head = indexer->index;
+    head[0] = JPEG_INDEX_VERSION;
+    head[1] = 0;
+    head[2] = (uint8_t)mcus;
+    head[3] = (uint8_t)(mcus >> 8);
+    store_le32(head + 4, (uint32_t)header->scan_offset);
+    store_le32(head + 8, (uint32_t)pass.piece_end);
+    store_le32(head + 12, entries);
+    *index = indexer->index;
+    *index_bytes = total;
+    return 0;
+}

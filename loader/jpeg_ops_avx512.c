@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The indexed decoder's inner loops, compiled for level avx512. */
+#include "loader/entropy_loops.h"
+#include "loader/jpeg_levels.h"
+
+const struct jpeg_ops jpeg_ops_avx512 = {
+    .destuff = destuff_avx512,
+    .decode_two = decode_two,
+    .decode_one = decode_one,
+    .skip_two = skip_two,
+    .skip_one = skip_one,
+    .idct = idct_avx512,
+};

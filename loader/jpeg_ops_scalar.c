@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The indexed decoder's inner loops, compiled for level scalar. */
+#include "loader/entropy_loops.h"
+#include "loader/jpeg_levels.h"
+
+const struct jpeg_ops jpeg_ops_scalar = {
+    .destuff = destuff_scalar,
+    .decode_two = decode_two,
+    .decode_one = decode_one,
+    .skip_two = skip_two,
+    .skip_one = skip_one,
+    .idct = idct_scalar,
+};
