@@ -13,6 +13,8 @@ enum {
     WIDE_SUM = 1 << 16,
 };
 
+static const __int128 Q32_ONE = (__int128)1 << 32; /* multiplied: a negative must not be shifted */
+
 /* Centre and reach of the taps on an axis, in plane samples. */
 struct scale {
     int64_t start, step; /* Q32: centre of output 0, and from one to the next */
@@ -37,8 +39,8 @@ static struct scale scale_of(const struct crop_axis *crop, uint32_t outputs, uin
     __int128 divisor = (__int128)2 * outputs * crop->denominator * factor_max;
     __int128 first = (__int128)2 * outputs * crop->begin + crop->extent;
     struct scale scale = {
-        .start = floor_quotient((first * factor) << 32, divisor),
-        .step = floor_quotient(((__int128)2 * crop->extent * factor) << 32, divisor),
+        .start = floor_quotient(first * factor * Q32_ONE, divisor),
+        .step = floor_quotient((__int128)2 * crop->extent * factor * Q32_ONE, divisor),
     };
     scale.support = scale.step >> 16 > Q16_ONE ? scale.step >> 16 : Q16_ONE;
     return scale;
