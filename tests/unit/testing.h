@@ -92,7 +92,8 @@ static inline const char *testing_directory(void)
 static inline char *testing_path(char dst[TESTING_PATH_BYTES], const char *directory,
                                  const char *name)
 {
-    snprintf(dst, TESTING_PATH_BYTES, "%s/%s", directory, name);
+    if (snprintf(dst, TESTING_PATH_BYTES, "%s/%s", directory, name) >= TESTING_PATH_BYTES)
+        abort();
     return dst;
 }
 
