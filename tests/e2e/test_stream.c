@@ -36,7 +36,7 @@ static int open_place(void **state)
     place.data[1] = place.val_data;
     for (int i = 0; i < LOADERS; i++) {
         testing_endpoint(place.endpoints[i], directory);
-        stream_start(&place.loaders[i], directory, place.endpoints[i], place.data, i ? 3 : 1);
+        stream_start(&place.loaders[i], directory, place.endpoints[i], place.data, i ? 3 : 1, 0);
     }
     for (int i = 0; i < LOADERS; i++)
         stream_wait_ready(&place.loaders[i]);

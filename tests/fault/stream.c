@@ -95,18 +95,20 @@ static void become_loader(const char *const *arguments, const char *log)
 }
 
 void stream_start(struct stream_loader *loader, const char *directory, const char *endpoint,
-                  const char *const *data, int workers)
+                  const char *const *data, int workers, int credits)
 {
     static int number;
-    char workers_text[16];
-    const char *arguments[24] = {"satchel-loader", "--bind",       endpoint,      "--workers",
-                                 workers_text,     "--ready-file", loader->ready, "--data"};
-    int count = 8;
+    char workers_text[16], credits_text[16];
+    const char *arguments[24] = {"satchel-loader", "--bind",    endpoint,     "--workers",
+                                 workers_text,     "--credits", credits_text, "--ready-file",
+                                 loader->ready,    "--data"};
+    int count = 10;
     while (*data)
         arguments[count++] = *data++;
     arguments[count] = NULL;
     number++;
     snprintf(workers_text, sizeof(workers_text), "%d", workers);
+    snprintf(credits_text, sizeof(credits_text), "%d", credits);
     snprintf(loader->endpoint, sizeof(loader->endpoint), "%s", endpoint);
     snprintf(loader->ready, sizeof(loader->ready), "%s/ready%d", directory, number);
     snprintf(loader->log, sizeof(loader->log), "%s/log%d", directory, number);

@@ -38,9 +38,10 @@ struct stream_loader {
     char log[STREAM_PATH_BYTES];
 };
 
-/* Starts $SATCHEL_LOADER; data: "train=FILE" entries, NULL-terminated. Does not wait. */
+/* Starts $SATCHEL_LOADER; data: "train=FILE" entries, NULL-terminated. credits 0: its default.
+ * Does not wait. */
 void stream_start(struct stream_loader *loader, const char *directory, const char *endpoint,
-                  const char *const *data, int workers);
+                  const char *const *data, int workers, int credits);
 void stream_wait_ready(const struct stream_loader *loader);
 void stream_kill(struct stream_loader *loader); /* SIGKILL, and waits for the end */
 /* SIGTERM; the exit status, or -1 when it ended otherwise. */
