@@ -1,0 +1,467 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Training over real loaders: it learns; and however a run is interrupted, what comes out in the
+ * end is bit for bit what the quiet run gives. */
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include <cmocka.h>
+#include <cjson/cJSON.h>
+
+#include "common/file.h"
+#include "datasets/store.h"
+#include "tests/fault/stream.h"
+#include "tests/unit/testing.h"
+#include "trainer/safetensors.h"
+
+enum {
+    CLASSES = 8,
+    SIZE_PX = 16,
+    TRAIN_SAMPLES = 400, /* 6 steps an epoch, a tail of 16 left out */
+    VAL_SAMPLES = 53,    /* a multiple of neither chunk nor micro-batch */
+    TOTAL_BATCH = 64,
+    EPOCHS = 5,
+    STEPS = EPOCHS * (TRAIN_SAMPLES / TOTAL_BATCH),
+    ARGUMENTS_MAX = 64,
+    TEXT_BYTES = 1 << 20,
+    STOPPED = 3, /* exit status: stopped, resumable */
+    WAIT_SECONDS = 60,
+};
+
+struct place {
+    const char *directory;
+    char train_data[TESTING_PATH_BYTES + 8], val_data[TESTING_PATH_BYTES + 8];
+    const char *data[3];
+    char endpoint[TESTING_PATH_BYTES];
+    struct stream_loader loader;
+    char *quiet; /* run directory of the run that nothing disturbed */
+};
+
+static struct place place;
+
+/* directory/name; the caller frees. */
+static char *join(const char *directory, const char *name)
+{
+    char *path;
+    if (asprintf(&path, "%s/%s", directory, name) < 0)
+        abort();
+    return path;
+}
+
+/* --- a store that can be learned: class c has a bright band at rows 2c and 2c + 1 ---------------
+ */
+
+static void add_sample(struct store_writer *writer, uint32_t label, uint64_t *random)
+{
+    uint8_t image[SIZE_PX * SIZE_PX];
+    for (int i = 0; i < SIZE_PX * SIZE_PX; i++) {
+        uint32_t row = (uint32_t)(i / SIZE_PX);
+        image[i] = (uint8_t)(testing_random(random) % 100 + (row / 2 == label ? 120 : 0));
+    }
+    const struct store_sample sample = {
+        .label = label,
+        .width = SIZE_PX,
+        .height = SIZE_PX,
+        .channels = 1,
+        .encoding = STORE_RAW,
+        .image = image,
+        .image_bytes = sizeof image,
+    };
+    assert_int_equal(store_writer_add(writer, &sample), 0);
+}
+
+static void make_store(const char *path, uint32_t count, uint64_t seed)
+{
+    static const char *const ids[CLASSES] = {"0", "1", "2", "3", "4", "5", "6", "7"};
+    const struct store_meta meta = {.class_count = CLASSES,
+                                    .channels = 1,
+                                    .encoding = STORE_RAW,
+                                    .class_ids = ids,
+                                    .class_names = ids,
+                                    .split = "",
+                                    .packed_by = "test"};
+    struct store_writer *writer;
+    assert_int_equal(store_writer_open(&writer, path), 0);
+    for (uint32_t i = 0; i < count; i++)
+        add_sample(writer, i * CLASSES / count, &seed);
+    assert_int_equal(store_writer_publish(writer, &meta, NULL), 0);
+}
+
+/* --- trainers ------------------------------------------------------------------------------------
+ */
+
+/* Starts $SATCHEL_TRAINER on the tiny recipe with these options, NULL-terminated. */
+static pid_t start_with(const char *run, const char *const *options)
+{
+    const char *program = getenv("SATCHEL_TRAINER");
+    assert_non_null(program);
+    const char *arguments[ARGUMENTS_MAX] = {
+        "satchel-trainer",
+        "--out",
+        run,
+        "--loaders",
+        place.endpoint,
+        "--backend",
+        "ref",
+        "--threads",
+        "1",
+        "--model",
+        "resnet8b-w4",
+        "--size",
+        "16",
+        "--augment",
+        "crop",
+        "--crop",
+        "pad:1",
+        "--mean",
+        "80",
+        "--std",
+        "60",
+        "--total-batch",
+        "64",
+        "--micro-batch",
+        "16",
+        "--epochs",
+        "5",
+        "--lr",
+        "0.1",
+        "--schedule",
+        "cosine",
+        "--mixup-alpha",
+        "0.2",
+        "--seed",
+        "5",
+        "--resize-short",
+        "16",
+    };
+    int count = 0;
+    while (arguments[count])
+        count++;
+    while (*options)
+        arguments[count++] = *options++;
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid > 0)
+        return pid;
+    char *log = join(place.directory, "trainer.log");
+    int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
+    if (fd < 0 || dup2(fd, STDERR_FILENO) < 0 || dup2(fd, STDOUT_FILENO) < 0)
+        _exit(127);
+    execv(program, (char *const *)arguments);
+    _exit(127);
+}
+
+#define START(run, ...) start_with(run, (const char *const[]){__VA_ARGS__ __VA_OPT__(, ) NULL})
+
+/* The exit status; 128 + signal when one ended it. */
+static int finish(pid_t pid)
+{
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+#define RUN(run, ...) finish(START(run, __VA_ARGS__))
+
+static char *read_file(const char *directory, const char *name)
+{
+    uint8_t *text;
+    size_t bytes;
+    char *path = join(directory, name);
+    int code = file_read(&text, &bytes, path, TEXT_BYTES);
+    free(path);
+    return code ? NULL : (char *)text;
+}
+
+/* Whole lines of this event in metrics.jsonl so far. */
+static int count_events(const char *run, const char *event)
+{
+    char *text = read_file(run, "metrics.jsonl"), wanted[64];
+    int count = 0;
+    snprintf(wanted, sizeof wanted, "{\"event\":\"%s\",", event);
+    for (const char *at = text; at && (at = strstr(at, wanted)); at++)
+        count += strchr(at, '\n') != NULL;
+    free(text);
+    return count;
+}
+
+static void await_steps(const char *run, int steps)
+{
+    stream_await(count_events(run, "step") >= steps, WAIT_SECONDS);
+}
+
+/* --- what a run left
+ * ------------------------------------------------------------------------------ */
+
+static const cJSON *field(const cJSON *line, const char *key)
+{
+    const cJSON *value = cJSON_GetObjectItemCaseSensitive(line, key);
+    if (!value)
+        fail_msg("a line of metrics.jsonl lacks '%s'", key);
+    return value;
+}
+
+/* The n-th line of an event; the caller deletes. */
+static cJSON *event_line(const char *run, const char *event, int n)
+{
+    char *text = read_file(run, "metrics.jsonl"), *rest = text;
+    cJSON *found = NULL;
+    assert_non_null(text);
+    for (char *line; !found && (line = strsep(&rest, "\n")) && *line;) {
+        cJSON *parsed = cJSON_Parse(line);
+        assert_non_null(parsed);
+        if (strcmp(cJSON_GetStringValue(field(parsed, "event")), event) == 0 && n-- == 0)
+            found = parsed;
+        else
+            cJSON_Delete(parsed);
+    }
+    free(text);
+    if (!found)
+        fail_msg("%s: no further '%s'", run, event);
+    return found;
+}
+
+static double event_number(const char *run, const char *event, int n, const char *key)
+{
+    cJSON *line = event_line(run, event, n);
+    double value = cJSON_GetNumberValue(field(line, key));
+    cJSON_Delete(line);
+    return value;
+}
+
+/* All steps once and in order with the same losses; the same receipts and evaluations. */
+static void assert_same_metrics(const char *a, const char *b)
+{
+    static const struct {
+        const char *event;
+        const char *keys[5];
+        int count;
+    } compared[] = {
+        {"step", {"step", "epoch", "loss", "lr"}, STEPS},
+        {"eval", {"epoch", "top1", "top5", "loss", "samples"}, EPOCHS},
+        {"epoch", {"epoch", "receipt"}, EPOCHS},
+        {"done", {"epochs", "top1"}, 1},
+    };
+    for (size_t kind = 0; kind < sizeof compared / sizeof *compared; kind++) {
+        assert_int_equal(count_events(a, compared[kind].event), compared[kind].count);
+        assert_int_equal(count_events(b, compared[kind].event), compared[kind].count);
+        for (int i = 0; i < compared[kind].count; i++) {
+            cJSON *left = event_line(a, compared[kind].event, i);
+            cJSON *right = event_line(b, compared[kind].event, i);
+            for (int k = 0; k < 5 && compared[kind].keys[k]; k++)
+                if (!cJSON_Compare(field(left, compared[kind].keys[k]),
+                                   field(right, compared[kind].keys[k]), true))
+                    fail_msg("%s %d: '%s' differs", compared[kind].event, i,
+                             compared[kind].keys[k]);
+            cJSON_Delete(left);
+            cJSON_Delete(right);
+        }
+    }
+}
+
+/* The checkpoint files are equal in every byte: weights, momentum, statistics, receipts. */
+static void assert_same_files(const char *a, const char *b)
+{
+    static const char *const names[] = {"last.safetensors", "best.safetensors"};
+    for (int i = 0; i < 2; i++) {
+        char *left = join(a, names[i]), *right = join(b, names[i]), *command;
+        assert_true(asprintf(&command, "cmp '%s' '%s'", left, right) > 0);
+        if (system(command) != 0)
+            fail_msg("%s of %s and %s differ", names[i], a, b);
+        free(command);
+        free(left);
+        free(right);
+    }
+}
+
+static void assert_as_quiet(const char *run)
+{
+    assert_same_metrics(place.quiet, run);
+    assert_same_files(place.quiet, run);
+}
+
+static double mean_loss(const char *run, int epoch)
+{
+    double sum = 0;
+    for (int i = 0; i < STEPS / EPOCHS; i++)
+        sum += event_number(run, "step", epoch * STEPS / EPOCHS + i, "loss");
+    return sum / (STEPS / EPOCHS);
+}
+
+/* --- tests
+ * ---------------------------------------------------------------------------------------- */
+
+static int start_loader(void)
+{
+    stream_start(&place.loader, place.directory, place.endpoint, place.data, 1, 0);
+    stream_wait_ready(&place.loader);
+    return 0;
+}
+
+static int open_place(void **state)
+{
+    place.directory = testing_directory();
+    char *train = join(place.directory, "train.lmdb"), *val = join(place.directory, "val.lmdb");
+    make_store(train, TRAIN_SAMPLES, 1);
+    make_store(val, VAL_SAMPLES, 2);
+    snprintf(place.train_data, sizeof place.train_data, "train=%s", train);
+    snprintf(place.val_data, sizeof place.val_data, "val=%s", val);
+    place.data[0] = place.train_data;
+    place.data[1] = place.val_data;
+    testing_endpoint(place.endpoint, place.directory);
+    free(train);
+    free(val);
+    start_loader();
+    place.quiet = join(place.directory, "quiet");
+    return RUN(place.quiet);
+}
+
+static int close_place(void **state)
+{
+    free(place.quiet);
+    return place.loader.pid ? stream_stop(&place.loader) : 0;
+}
+
+static void it_learns(void **state)
+{
+    assert_int_equal(count_events(place.quiet, "step"), STEPS);
+    double first = mean_loss(place.quiet, 0), last = mean_loss(place.quiet, EPOCHS - 1);
+    if (!(last < 0.75 * first))
+        fail_msg("loss %g in the first epoch, %g in the last", first, last);
+    double top1 = event_number(place.quiet, "done", 0, "top1");
+    if (!(top1 > 2 * 100.0 / CLASSES))
+        fail_msg("top-1 %g %%", top1);
+    for (int epoch = 0; epoch < EPOCHS; epoch++)
+        assert_true(event_number(place.quiet, "eval", epoch, "samples") == VAL_SAMPLES);
+}
+
+static void stopped_run_goes_on(void **state)
+{
+    static const int signals[] = {SIGTERM, SIGUSR1, SIGINT};
+    char *run = join(place.directory, "stopped");
+    for (int i = 0; i < 3; i++) {
+        pid_t pid = START(run, "--resume");
+        await_steps(run, 2 + 4 * i);
+        kill(pid, signals[i]);
+        assert_int_equal(finish(pid), STOPPED);
+        assert_int_equal(count_events(run, "done"), 0);
+    }
+    assert_int_equal(RUN(run, "--resume"), 0);
+    assert_as_quiet(run);
+    free(run);
+}
+
+static void killed_run_goes_on(void **state)
+{
+    char *run = join(place.directory, "killed");
+    for (int i = 0; i < 3; i++) {
+        pid_t pid = START(run, "--resume", "--save-every", "2");
+        await_steps(run, 3 + 5 * i);
+        kill(pid, SIGKILL);
+        assert_int_equal(finish(pid), 128 + SIGKILL);
+    }
+    assert_int_equal(RUN(run, "--resume", "--save-every", "2"), 0);
+    assert_as_quiet(run);
+    free(run);
+}
+
+/* The loaders go away for good: checkpoint and status 3; with new ones it goes on. */
+static void stalled_run_goes_on(void **state)
+{
+    char *run = join(place.directory, "stalled");
+    assert_int_equal(RUN(run, "--max-steps", "8"), 0);
+    assert_int_equal(count_events(run, "step"), 8);
+    assert_int_equal(stream_stop(&place.loader), 0);
+    assert_int_equal(RUN(run, "--resume", "--stall-limit", "0.2"), STOPPED);
+    char *fresh = join(place.directory, "never");
+    assert_int_equal(RUN(fresh, "--stall-limit", "0.2"), 1);
+    free(fresh);
+    start_loader();
+    assert_int_equal(RUN(run, "--resume"), 0);
+    assert_same_metrics(place.quiet, run);
+    free(run);
+}
+
+static void max_steps_counts_over_resumes(void **state)
+{
+    char *run = join(place.directory, "max");
+    assert_int_equal(RUN(run, "--max-steps", "4"), 0);
+    assert_int_equal(count_events(run, "step"), 4);
+    assert_int_equal(count_events(run, "epoch"), 0); /* not whole: no receipt of it */
+    assert_int_equal(count_events(run, "eval"), 1);
+    assert_true(event_number(run, "done", 0, "epochs") == 0);
+    assert_int_equal(RUN(run, "--resume", "--max-steps", "4"), 0);
+    assert_int_equal(count_events(run, "done"), 1);
+    assert_int_equal(RUN(run, "--resume", "--max-steps", "6"), 0); /* just one epoch */
+    assert_int_equal(count_events(run, "step"), 6);
+    assert_int_equal(count_events(run, "epoch"), 1);
+    assert_int_equal(count_events(run, "eval"), 1);
+    assert_true(event_number(run, "done", 0, "epochs") == 1);
+    assert_int_equal(RUN(run, "--resume"), 0);
+    assert_same_metrics(place.quiet, run);
+    free(run);
+}
+
+static void finished_run_is_left_alone(void **state)
+{
+    char *before = read_file(place.quiet, "metrics.jsonl");
+    assert_int_equal(RUN(place.quiet, "--resume"), 0);
+    char *after = read_file(place.quiet, "metrics.jsonl");
+    assert_string_equal(before, after);
+    free(before);
+    free(after);
+}
+
+static void wrong_calls_are_refused(void **state)
+{
+    char *log;
+    assert_int_equal(RUN(place.quiet), 2); /* not empty */
+    assert_int_equal(RUN(place.quiet, "--resume", "--lr", "0.2"), 2);
+    log = read_file(place.directory, "trainer.log");
+    assert_non_null(strstr(log, "lr is '0.2'"));
+    free(log);
+    char *fresh = join(place.directory, "fresh");
+    assert_int_equal(RUN(fresh, "--total-batch", "60"), 2);
+    assert_int_equal(RUN(fresh, "--audit", "0.5"), 1);
+    assert_int_equal(RUN(fresh, "--init", place.quiet), 1);
+    free(fresh);
+}
+
+static void eval_only_agrees(void **state)
+{
+    char *best = join(place.quiet, "best.safetensors"), *fresh = join(place.directory, "eval");
+    char wanted[128];
+    double top1 = event_number(place.quiet, "eval", EPOCHS - 1, "top1");
+    double loss = event_number(place.quiet, "eval", EPOCHS - 1, "loss");
+    assert_int_equal(RUN(place.quiet, "--resume", "--eval-only", "--json"), 0);
+    snprintf(wanted, sizeof wanted, "{\"top1\":%.17g,", top1);
+    char *log = read_file(place.directory, "trainer.log");
+    assert_non_null(strstr(log, wanted));
+    snprintf(wanted, sizeof wanted, "\"loss\":%.17g,\"samples\":53}", loss);
+    assert_non_null(strstr(log, wanted));
+    free(log);
+    assert_int_equal(RUN(fresh, "--init", best, "--eval-only"), 0);
+    assert_int_not_equal(access(fresh, F_OK), 0); /* nothing is written */
+    assert_int_equal(RUN(fresh, "--eval-only"), 2);
+    free(best);
+    free(fresh);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(it_learns),
+        cmocka_unit_test(stopped_run_goes_on),
+        cmocka_unit_test(killed_run_goes_on),
+        cmocka_unit_test(max_steps_counts_over_resumes),
+        cmocka_unit_test(finished_run_is_left_alone),
+        cmocka_unit_test(wrong_calls_are_refused),
+        cmocka_unit_test(eval_only_agrees),
+        cmocka_unit_test(stalled_run_goes_on),
+    };
+    return cmocka_run_group_tests(tests, open_place, close_place);
+}
