@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* satchel-pack and satchel-inspect as a user runs them: exit status, one line on stderr for each
+ * refusal, and the JSON line. Usage: test_tools PACK INSPECT */
+#include "tests/unit/datasets/inputs.h"
+
+#include <cjson/cJSON.h>
+#include <spawn.h>
+#include <sys/wait.h>
+
+extern char **environ;
+
+static const char *pack_program, *inspect_program;
+
+enum { ARGUMENTS_MAX = 16, OUTPUT_BYTES = 64 << 10 };
+
+struct run {
+    int status; /* exit status, -1 when killed */
+    char out[OUTPUT_BYTES], err[OUTPUT_BYTES];
+};
+
+static void read_text(char dst[OUTPUT_BYTES], const char *path)
+{
+    struct bytes bytes = read_whole(path);
+    assert_true(bytes.count < OUTPUT_BYTES);
+    memcpy(dst, bytes.data, bytes.count + 1);
+    free(bytes.data);
+}
+
+/* Arguments up to NULL. */
+static struct run *run(const char *program, ...)
+{
+    static struct run result;
+    const char *directory = testing_directory(), *arguments[ARGUMENTS_MAX] = {program};
+    char out[TESTING_PATH_BYTES], err[TESTING_PATH_BYTES];
+    posix_spawn_file_actions_t actions;
+    va_list list;
+    pid_t child;
+    int status, count = 1;
+    va_start(list, program);
+    while (count < ARGUMENTS_MAX - 1 && (arguments[count] = va_arg(list, const char *)))
+        count++;
+    va_end(list);
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, 1, testing_path(out, directory, "out"),
+                                     O_WRONLY | O_CREAT, 0600);
+    posix_spawn_file_actions_addopen(&actions, 2, testing_path(err, directory, "err"),
+                                     O_WRONLY | O_CREAT, 0600);
+    assert_int_equal(
+        posix_spawn(&child, program, &actions, NULL, (char *const *)arguments, environ), 0);
+    posix_spawn_file_actions_destroy(&actions);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    result.status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    read_text(result.out, out);
+    read_text(result.err, err);
+    return &result;
+}
+
+/* Lines that are not progress. */
+static int count_lines(const char *text)
+{
+    int lines = 0;
+    for (const char *end; (end = strchr(text, '\n')); text = end + 1)
+        lines += !memmem(text, (size_t)(end - text), " images, ", 9);
+    return lines;
+}
+
+static void expect(const struct run *got, int status, const char *word)
+{
+    if (got->status != status || count_lines(got->err) != 1 || !strstr(got->err, word) ||
+        got->out[0])
+        fail_msg("status %d, stdout: %s, stderr: %s", got->status, got->out, got->err);
+}
+
+/* The last line of stdout; free with cJSON_Delete. */
+static cJSON *json_of(struct run *got)
+{
+    size_t length = strlen(got->out);
+    assert_true(length > 1 && got->out[length - 1] == '\n');
+    got->out[length - 1] = '\0';
+    char *line = strrchr(got->out, '\n');
+    cJSON *json = cJSON_Parse(line ? line + 1 : got->out);
+    assert_non_null(json);
+    return json;
+}
+
+static double number_of(const cJSON *json, const char *key)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(json, key);
+    assert_true(cJSON_IsNumber(item));
+    return item->valuedouble;
+}
+
+static void test_pack_and_inspect(void **state)
+{
+    (void)state;
+    char folders[TESTING_PATH_BYTES], out[TESTING_PATH_BYTES], image[TESTING_PATH_BYTES];
+    char fingerprint[33];
+    testing_path(out, testing_directory(), "a.lmdb");
+    struct run *got = run(pack_program, "--source", "folder", make_folders(folders), "--out", out,
+                          "--json", "--verify", "--jobs", "2", NULL);
+    assert_int_equal(got->status, 0);
+    cJSON *json = json_of(got);
+    assert_true(number_of(json, "samples") == 15);
+    assert_true(number_of(json, "classes") == 3);
+    assert_true(number_of(json, "indexed") == 0);
+    assert_true(number_of(json, "bytes") > 0);
+    assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(json, "bad")), 0);
+    strcpy(fingerprint, cJSON_GetObjectItem(json, "fingerprint")->valuestring);
+    cJSON_Delete(json);
+    got = run(inspect_program, out, "--check", "--json", NULL);
+    assert_int_equal(got->status, 0);
+    json = json_of(got);
+    assert_true(number_of(json, "samples") == 15);
+    assert_string_equal(cJSON_GetObjectItem(json, "fingerprint")->valuestring, fingerprint);
+    assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(json, "damaged")), 0);
+    cJSON_Delete(json);
+    got = run(inspect_program, out, "--extract", "14", "--out",
+              testing_path(image, testing_directory(), "14.jpg"), NULL);
+    assert_int_equal(got->status, 0);
+    struct bytes bytes = read_whole(image), picture = input_picture(0, 4);
+    assert_int_equal(bytes.count, picture.count);
+    assert_memory_equal(bytes.data, picture.data, picture.count);
+    free(bytes.data);
+    free(picture.data);
+    expect(run(inspect_program, out, "--extract", "15", NULL), 2, "no record 15");
+    expect(run(pack_program, "--source", "folder", folders, "--out", out, NULL), 2, "exists");
+}
+
+static void test_bad_file_line(void **state)
+{
+    (void)state;
+    char folders[TESTING_PATH_BYTES], folder[TESTING_PATH_BYTES], out[TESTING_PATH_BYTES];
+    const char *directory = testing_directory();
+    testing_path(folder, make_folders(folders), "N3");
+    write_file(folder, "broken.JPEG", "no image", 8);
+    testing_path(out, directory, "a.lmdb");
+    expect(run(pack_program, "--source", "folder", folders, "--out", out, NULL), 1,
+           "N3/broken.JPEG: ");
+    assert_int_equal(count_names(directory), 0);
+    struct run *got =
+        run(pack_program, "--source", "folder", folders, "--out", out, "--json", NULL);
+    assert_int_equal(got->status, 1);
+    cJSON *json = json_of(got), *bad = cJSON_GetObjectItem(json, "bad");
+    assert_int_equal(cJSON_GetArraySize(bad), 1);
+    assert_string_equal(cJSON_GetObjectItem(cJSON_GetArrayItem(bad, 0), "file")->valuestring,
+                        "N3/broken.JPEG");
+    assert_true(cJSON_IsString(cJSON_GetObjectItem(cJSON_GetArrayItem(bad, 0), "reason")));
+    cJSON_Delete(json);
+}
+
+static void test_refusals(void **state)
+{
+    (void)state;
+    const char *directory = testing_directory();
+    char folders[TESTING_PATH_BYTES], out[TESTING_PATH_BYTES], bad[TESTING_PATH_BYTES];
+    make_folders(folders);
+    testing_path(out, directory, "a.lmdb");
+    testing_path(bad, directory, "no/such/a.lmdb");
+    expect(run(pack_program, "--source", "folder", "/no/such", "--out", out, NULL), 1, "/no/such");
+    expect(run(pack_program, "--source", "folder", folders, "--out", bad, NULL), 1, "no/such");
+    expect(run(pack_program, "--source", "folder", folders, NULL), 2, "--out");
+    expect(run(pack_program, folders, "--out", out, NULL), 2, "--source");
+    expect(run(pack_program, "--source", "folder", "--out", out, NULL), 2, "satchel-pack");
+    expect(run(pack_program, "--source", "fodler", folders, "--out", out, NULL), 2, "fodler");
+    expect(run(pack_program, "--source", "rec", folders, "--out", out, NULL), 1, "not built into");
+    expect(run(pack_program, "--source", "folder", folders, "--out", out, "--resume", NULL), 1,
+           "--resume");
+    expect(run(pack_program, "--source", "folder", folders, "--out", out, "--index", "4", NULL), 1,
+           "--index");
+    assert_int_equal(count_names(directory), 0);
+    write_file(directory, "text.lmdb", "hello\n", 6);
+    expect(run(inspect_program, testing_path(bad, directory, "text.lmdb"), NULL), 1,
+           "not a Satchel store");
+    expect(run(inspect_program, "/no/such", NULL), 1, "/no/such");
+    expect(run(inspect_program, NULL), 2, "satchel-inspect");
+    expect(run(inspect_program, out, "--out", "x", NULL), 2, "--extract");
+}
+
+static void test_damage(void **state)
+{
+    (void)state;
+    const char *directory = testing_directory();
+    char folders[TESTING_PATH_BYTES], out[TESTING_PATH_BYTES], bad[TESTING_PATH_BYTES];
+    testing_path(out, directory, "a.lmdb");
+    testing_path(bad, directory, "bad.lmdb");
+    assert_int_equal(
+        run(pack_program, "--source", "folder", make_folders(folders), "--out", out, NULL)->status,
+        0);
+    struct bytes file = read_whole(out), picture = input_picture(2, 1); /* id 0 */
+    uint8_t *found = memmem(file.data, file.count, picture.data, picture.count);
+    assert_non_null(found);
+    found[picture.count - 1] ^= 64;
+    write_file(directory, "bad.lmdb", file.data, file.count);
+    struct run *got = run(inspect_program, bad, "--check", "--json", NULL);
+    assert_int_equal(got->status, 1);
+    assert_int_equal(count_lines(got->err), 1);
+    cJSON *json = json_of(got), *damaged = cJSON_GetObjectItem(json, "damaged");
+    assert_int_equal(cJSON_GetArraySize(damaged), 1);
+    assert_int_equal(cJSON_GetArrayItem(damaged, 0)->valueint, 0);
+    cJSON_Delete(json);
+    write_file(directory, "bad.lmdb", file.data, file.count / 2);
+    expect(run(inspect_program, bad, NULL), 1, "truncated");
+    free(file.data);
+    free(picture.data);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_pack_and_inspect),
+        cmocka_unit_test(test_bad_file_line),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_damage),
+    };
+    if (argc != 3)
+        return 2;
+    pack_program = argv[1];
+    inspect_program = argv[2];
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
