@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The reference backend's operations table and its device, some threads. */
-#include <omp.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -10,6 +10,13 @@
 static void ref_close(struct backend *backend)
 {
     free(backend);
+}
+
+/* The processors that this process may use. */
+static int processors(void)
+{
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
 static int ref_open(struct backend **out, const struct backend_config *config)
@@ -22,7 +29,7 @@ static int ref_open(struct backend **out, const struct backend_config *config)
     if (!backend)
         return err_set(ERR_NOMEM, "no memory for the ref backend");
     backend->head.ops = &backend_ref;
-    backend->threads = config->threads > 0 ? config->threads : omp_get_num_procs();
+    backend->threads = config->threads > 0 ? config->threads : processors();
     snprintf(backend->text, sizeof backend->text, "ref (plain C), " REF_PRECISION ", %d thread%s",
              backend->threads, backend->threads == 1 ? "" : "s");
     *out = backend;

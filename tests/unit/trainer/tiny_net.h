@@ -153,9 +153,9 @@ static const struct tiny_case tiny_cases[] = {
     {"avg pool, even", tiny_build_avg_pool, 6, 3, 4, 3, TINY_FREE, {0}, false},
     {"residual, frozen BN", tiny_build_identity, 5, 3, 4, 3, TINY_FROZEN_BN, {0}, false},
     {"resnet8d-w4", NULL, 9, 3, 5, 4, TINY_FREE, TINY_KD, true},
-    {"resnet8b-w4", NULL, 14, 1, 5, 4, TINY_FREE, TINY_SMOOTH, false},
+    {"resnet8b-w4", NULL, 10, 1, 5, 4, TINY_FREE, TINY_SMOOTH, false},
     {"resnet8b-w4", NULL, 9, 3, 5, 4, 1, {0}, false},
-    {"resnet18d-small-w2", NULL, 11, 3, 6, 4, TINY_FREE, {0}, false},
+    {"resnet18d-small-w2", NULL, 9, 3, 6, 4, TINY_FREE, {0}, false},
 };
 enum { TINY_CASES = sizeof tiny_cases / sizeof tiny_cases[0] };
 
