@@ -117,6 +117,10 @@ static inline void tiny_build_avg_pool(struct build *build)
     tiny_head(build, tiny_conv(build, pool, -1, 4, 3, 1, true));
 }
 
+#define TINY_PLAIN                                                                                 \
+    {                                                                                              \
+        .label_smoothing = 0                                                                       \
+    }
 #define TINY_SMOOTH                                                                                \
     {                                                                                              \
         .label_smoothing = 0.1                                                                     \
@@ -132,30 +136,31 @@ static inline void tiny_build_avg_pool(struct build *build)
     }
 
 static const struct tiny_case tiny_cases[] = {
-    {"fc", tiny_build_fc, 3, 5, 7, 4, TINY_FREE, {0}, false},
+    {"fc", tiny_build_fc, 3, 5, 7, 4, TINY_FREE, TINY_PLAIN, false},
     {"fc, smoothing", tiny_build_fc, 3, 5, 7, 4, TINY_FREE, TINY_SMOOTH, false},
     {"fc, smoothing over K", tiny_build_fc, 3, 5, 7, 4, TINY_FREE, TINY_OVER_K, false},
     {"fc, distillation", tiny_build_fc, 3, 5, 7, 4, TINY_FREE, TINY_KD, true},
-    {"conv 1x1", tiny_build_conv1, 5, 3, 4, 3, TINY_FREE, {0}, false},
-    {"conv 1x1/2", tiny_build_conv1s2, 5, 3, 4, 3, TINY_FREE, {0}, false},
-    {"conv 1x1/2, even", tiny_build_conv1s2, 6, 3, 4, 3, TINY_FREE, {0}, false},
-    {"conv 3x3", tiny_build_conv3, 5, 3, 4, 3, TINY_FREE, {0}, false},
-    {"conv 3x3/2", tiny_build_conv3s2, 7, 3, 4, 3, TINY_FREE, {0}, false},
-    {"conv 3x3/2, even", tiny_build_conv3s2, 8, 3, 4, 3, TINY_FREE, {0}, false},
-    {"conv 7x7/2", tiny_build_conv7s2, 9, 3, 4, 3, TINY_FREE, {0}, false},
-    {"conv 7x7/2, even", tiny_build_conv7s2, 12, 1, 4, 2, TINY_FREE, {0}, false},
-    {"conv, wide", tiny_build_wide, 6, 2, 4, 2, TINY_FREE, {0}, false},
-    {"residual", tiny_build_identity, 5, 3, 4, 3, TINY_FREE, {0}, false},
-    {"residual, pooled projection", tiny_build_projection, 7, 3, 4, 3, TINY_FREE, {0}, false},
-    {"max pool", tiny_build_max_pool, 7, 3, 4, 3, TINY_FREE, {0}, false},
-    {"max pool, even", tiny_build_max_pool, 8, 3, 4, 3, TINY_FREE, {0}, false},
-    {"avg pool, odd", tiny_build_avg_pool, 7, 3, 4, 3, TINY_FREE, {0}, false},
-    {"avg pool, even", tiny_build_avg_pool, 6, 3, 4, 3, TINY_FREE, {0}, false},
-    {"residual, frozen BN", tiny_build_identity, 5, 3, 4, 3, TINY_FROZEN_BN, {0}, false},
+    {"conv 1x1", tiny_build_conv1, 5, 3, 4, 3, TINY_FREE, TINY_PLAIN, false},
+    {"conv 1x1/2", tiny_build_conv1s2, 5, 3, 4, 3, TINY_FREE, TINY_PLAIN, false},
+    {"conv 1x1/2, even", tiny_build_conv1s2, 6, 3, 4, 3, TINY_FREE, TINY_PLAIN, false},
+    {"conv 3x3", tiny_build_conv3, 5, 3, 4, 3, TINY_FREE, TINY_PLAIN, false},
+    {"conv 3x3/2", tiny_build_conv3s2, 7, 3, 4, 3, TINY_FREE, TINY_PLAIN, false},
+    {"conv 3x3/2, even", tiny_build_conv3s2, 8, 3, 4, 3, TINY_FREE, TINY_PLAIN, false},
+    {"conv 7x7/2", tiny_build_conv7s2, 9, 3, 4, 3, TINY_FREE, TINY_PLAIN, false},
+    {"conv 7x7/2, even", tiny_build_conv7s2, 12, 1, 4, 2, TINY_FREE, TINY_PLAIN, false},
+    {"conv, wide", tiny_build_wide, 6, 2, 4, 2, TINY_FREE, TINY_PLAIN, false},
+    {"residual", tiny_build_identity, 5, 3, 4, 3, TINY_FREE, TINY_PLAIN, false},
+    {"residual, pooled projection", tiny_build_projection, 7, 3, 4, 3, TINY_FREE, TINY_PLAIN,
+     false},
+    {"max pool", tiny_build_max_pool, 7, 3, 4, 3, TINY_FREE, TINY_PLAIN, false},
+    {"max pool, even", tiny_build_max_pool, 8, 3, 4, 3, TINY_FREE, TINY_PLAIN, false},
+    {"avg pool, odd", tiny_build_avg_pool, 7, 3, 4, 3, TINY_FREE, TINY_PLAIN, false},
+    {"avg pool, even", tiny_build_avg_pool, 6, 3, 4, 3, TINY_FREE, TINY_PLAIN, false},
+    {"residual, frozen BN", tiny_build_identity, 5, 3, 4, 3, TINY_FROZEN_BN, TINY_PLAIN, false},
     {"resnet8d-w4", NULL, 9, 3, 5, 4, TINY_FREE, TINY_KD, true},
     {"resnet8b-w4", NULL, 10, 1, 5, 4, TINY_FREE, TINY_SMOOTH, false},
-    {"resnet8b-w4", NULL, 9, 3, 5, 4, 1, {0}, false},
-    {"resnet18d-small-w2", NULL, 9, 3, 6, 4, TINY_FREE, {0}, false},
+    {"resnet8b-w4", NULL, 9, 3, 5, 4, 1, TINY_PLAIN, false},
+    {"resnet18d-small-w2", NULL, 9, 3, 6, 4, TINY_FREE, TINY_PLAIN, false},
 };
 enum { TINY_CASES = sizeof tiny_cases / sizeof tiny_cases[0] };
 
