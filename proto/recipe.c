@@ -136,8 +136,8 @@ static const char *const foreign_keys[] = {
     "save-every", "eval-only",
     /* inspect, preview, predict, export */
     "check", "extract", "replay", "epoch", "chunk", "top", "logits", "csv", "onnx", "timm",
-    /* bench-loader, bench-feed, bench-step */
-    "seconds", "batch",
+    /* bench-decode, bench-loader, bench-feed, bench-step */
+    "seconds", "batch", "prefetch-mib", "rounds",
     /* all */
     "json", "verbose", NULL};
 
