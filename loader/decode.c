@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "common/err.h"
+#include "loader/cpu.h"
+#include "loader/decode_indexed.h"
 #include "loader/decode_parts.h"
 
 enum { ALIGNMENT = 64 };
@@ -29,8 +31,14 @@ void decoder_close(struct decoder *decoder)
     if (!decoder)
         return;
     decode_jpeg_close(decoder->jpeg);
+    decode_indexed_close(decoder->indexed);
     free(decoder->scratch);
     free(decoder);
+}
+
+int decoder_use_index(struct decoder *decoder)
+{
+    return decoder->indexed ? 0 : decode_indexed_open(&decoder->indexed, cpu_level());
 }
 
 int decode_reserve(struct decoder *decoder, size_t bytes)
@@ -122,13 +130,24 @@ int decode_file(struct decoder *decoder, struct planes *planes, const uint8_t *f
                    file[1], file[2], file[3]);
 }
 
+static int decode_by_index(struct decoder *decoder, struct planes *planes,
+                           const struct store_record *record, const struct crop *crop)
+{
+    struct decode_region region = {crop->x.low, crop->x.high, crop->y.low, crop->y.high};
+    return decode_indexed_region(decoder->indexed, planes, record->image, record->image_bytes,
+                                 record->index, record->index_bytes, &region);
+}
+
 int decode_record(struct decoder *decoder, struct planes *planes, const struct store_record *record,
                   const struct crop *crop)
 {
-    (void)crop; /* the reference decoder gives the whole image */
     if (record->encoding == STORE_RAW)
         return decode_raw(decoder, planes, record);
-    int code = decode_file(decoder, planes, record->image, record->image_bytes);
+    int code = ERR_UNSUPPORTED;
+    if (decoder->indexed && record->index)
+        code = decode_by_index(decoder, planes, record, crop);
+    if (code && code != ERR_NOMEM) /* what it does not take, the reference decoder judges */
+        code = decode_file(decoder, planes, record->image, record->image_bytes);
     if (code)
         return code;
     if (planes->width != record->width || planes->height != record->height)

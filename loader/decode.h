@@ -37,6 +37,11 @@ struct decoder;
 int decoder_open(struct decoder **out);
 void decoder_close(struct decoder *decoder); /* accepts NULL */
 
+/* From now on records with a side index are decoded by it (loader/decode_indexed.h), only around
+ * the crop; whatever that decoder does not take goes to the reference decoder as before. ERR_NOMEM,
+ * ERR_UNSUPPORTED. */
+int decoder_use_index(struct decoder *decoder);
+
 /* Decodes a record, at least the samples that the crop reads (planes.h's x0, y0, width, height; the
  * reference decoder gives the whole image). The planes are valid until the decoder's next call.
  * ERR_DATA with the reason when it is undecodable or not of the width and height that the record

@@ -7,9 +7,12 @@
 
 struct decode_jpeg; /* libjpeg's state */
 
+struct decode_indexed;
+
 struct decoder {
     struct decode_jpeg *jpeg;
-    uint8_t *scratch; /* the planes, 64-byte aligned */
+    struct decode_indexed *indexed; /* NULL: not used */
+    uint8_t *scratch;               /* the planes, 64-byte aligned */
     size_t scratch_bytes;
 };
 

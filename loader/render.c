@@ -19,12 +19,11 @@ struct render {
 
 int render_open(struct render **out, enum decoder_choice decoder)
 {
-    if (decoder == DECODER_INDEXED)
-        return err_set(ERR_UNSUPPORTED,
-                       "the indexed decoder is not in this version: use --decoder reference");
     struct render *render = calloc(1, sizeof *render);
     int code = render ? decoder_open(&render->decoder)
                       : err_set(ERR_NOMEM, "out of memory for a sample's scratch");
+    if (!code && decoder != DECODER_REFERENCE)
+        code = decoder_use_index(render->decoder);
     if (!code)
         code = resize_open(&render->resize);
     if (code) {

@@ -12,7 +12,7 @@
 
 struct render; /* scratch memory of one thread */
 
-/* ERR_UNSUPPORTED: this version has no such decoder. */
+/* Errors: ERR_NOMEM, and those of decoder_use_index(). */
 int render_open(struct render **out, enum decoder_choice decoder);
 void render_close(struct render *render); /* accepts NULL */
 

@@ -24,6 +24,8 @@ struct chunk_build {
 
 struct builder; /* one worker's scratch memory; one thread at a time */
 
+/* Which decoder JPEG records with a side index go through; the pixels are the same. AUTO and
+ * INDEXED: the indexed one; what it does not take goes to the reference decoder. */
 enum decoder_choice { DECODER_AUTO, DECODER_REFERENCE, DECODER_INDEXED };
 
 int builder_open(struct builder **out, enum decoder_choice decoder);

@@ -230,6 +230,9 @@ static int run(const struct opt_program *program, const struct values *values,
     int code = recipe_check(recipe, 1);
     if (!code)
         code = store_open(&store, program->positional[0]);
+    if (!code && bench.decoder == DECODER_INDEXED && !store_meta(store)->indexed)
+        code = err_set(ERR_UNSUPPORTED, "%s has no side index: pack it with --index",
+                       store_path(store));
     if (!code)
         code = recipe_train_spec(&bench.spec, recipe, store_meta(store)->channels);
     if (!code) {
