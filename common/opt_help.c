@@ -6,12 +6,19 @@
 
 enum { COLUMNS = 80, INDENT = 28 };
 
+/* Length of the next word; "[--out DIR]" is one. */
+static int word_length(const char *text)
+{
+    size_t length = *text == '[' ? strcspn(text, "]") : 0;
+    return (int)(length + strcspn(text + length, " "));
+}
+
 /* Prints words from column on, breaking lines before COLUMNS and continuing at indent. */
 static void print_wrapped(FILE *stream, const char *text, int column, int indent)
 {
     bool first = true;
     while (*text) {
-        int length = (int)strcspn(text, " ");
+        int length = word_length(text);
         if (!first && column + 1 + length > COLUMNS) {
             fprintf(stream, "\n%*s", indent, "");
             column = indent;

@@ -79,15 +79,16 @@ static int parse(const char *line)
     sections[0] = (struct opt_section){"Main", options, ARRAY_COUNT(options), &values, true};
     sections[1] =
         (struct opt_section){"Other", other_options, ARRAY_COUNT(other_options), &other, false};
-    program = (struct opt_program){.name = "satchel-test",
-                                   .usage = "FILE [OPTIONS]",
-                                   .summary = "Tests.",
-                                   .sections = sections,
-                                   .section_count = 2,
-                                   .max_positional = 2,
-                                   .find_recipe = find,
-                                   .foreign_keys = foreign_keys,
-                                   .json = true};
+    program = (struct opt_program){
+        .name = "satchel-test",
+        .usage = "FILE [--epochs N] [--base-lr X] [--wire fp16] [--place WHERE]",
+        .summary = "Tests.",
+        .sections = sections,
+        .section_count = 2,
+        .max_positional = 2,
+        .find_recipe = find,
+        .foreign_keys = foreign_keys,
+        .json = true};
     return opt_parse(&program, argc, argv);
 }
 
@@ -327,19 +328,20 @@ static char *output_of(const char *line)
 static void test_help(void **state)
 {
     char *help = output_of("--help --nonsense");
-    const char *parts[] = {"usage: satchel-test FILE [OPTIONS]\n",
-                           "\nTests.\n",
-                           "\nMain:\n",
-                           "\nOther:\n",
-                           "\nGeneral:\n",
-                           "--epochs N",
-                           "(default 120)",
-                           "{fp16|uint8}",
-                           "--data NAME=FILE...",
-                           "--recipe",
-                           "--json",
-                           "--version",
-                           "--flip  "};
+    const char *parts[] = {
+        "usage: satchel-test FILE [--epochs N] [--base-lr X] [--wire fp16]\n    [--place WHERE]\n",
+        "\nTests.\n",
+        "\nMain:\n",
+        "\nOther:\n",
+        "\nGeneral:\n",
+        "--epochs N",
+        "(default 120)",
+        "{fp16|uint8}",
+        "--data NAME=FILE...",
+        "--recipe",
+        "--json",
+        "--version",
+        "--flip  "};
     for (size_t i = 0; i < ARRAY_COUNT(parts); i++) {
         if (!strstr(help, parts[i]))
             fail_msg("--help lacks '%s'", parts[i]);
