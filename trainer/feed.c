@@ -16,7 +16,7 @@
 #include "trainer/feed_state.h"
 
 enum {
-    WAIT_MS = 200,  /* waits look around at least so often */
+    WAIT_MS = 1000, /* waits look around at least so often */
     GRACE_MS = 500, /* feed_open waits so long for further loaders that are just connecting */
     SLOTS_LEAST = 2,
     ALIGNMENT = 64,
@@ -165,10 +165,17 @@ static void wait_changed(struct feed *feed, int64_t until_ns)
     pthread_cond_timedwait(&feed->changed, &feed->lock, &deadline);
 }
 
+/* When the stall limit is reached; 0: never. */
+static int64_t limit_ns(const struct feed *feed, int64_t since_ns)
+{
+    double seconds = feed->config.stall_limit_seconds;
+    return seconds > 0 ? since_ns + (int64_t)(seconds * 1e9) : 0;
+}
+
 static bool over_limit(const struct feed *feed, int64_t since_ns)
 {
-    return feed->config.stall_limit_seconds > 0 &&
-           (double)(clock_ns() - since_ns) * 1e-9 >= feed->config.stall_limit_seconds;
+    int64_t limit = limit_ns(feed, since_ns);
+    return limit && clock_ns() >= limit;
 }
 
 /* The reasons why no waiting can help; the lock is held. */
@@ -199,7 +206,7 @@ static int await_loader(struct feed *feed)
                            feed->config.stall_limit_seconds, feed->config.loaders);
             break;
         }
-        wait_changed(feed, feed->admitted ? grace : 0);
+        wait_changed(feed, feed->admitted ? grace : limit_ns(feed, start));
     }
     pthread_mutex_unlock(&feed->lock);
     return code;
@@ -373,7 +380,7 @@ static int await_slot(struct feed *feed, const struct feed_slot *slot, int64_t s
                            "connected",
                            feed->config.stall_limit_seconds, feed->counts.loaders);
         }
-        wait_changed(feed, 0);
+        wait_changed(feed, limit_ns(feed, since));
     }
     return ERR_OK;
 }

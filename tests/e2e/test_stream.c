@@ -47,7 +47,7 @@ static int open_place(void **state)
 static int close_place(void **state)
 {
     struct place *place = *state;
-    for (int i = 0; i < LOADERS; i++)
+    for (int i = 0; place && i < LOADERS; i++)
         if (place->loaders[i].pid && stream_stop(&place->loaders[i]) != 0)
             return -1;
     return 0;

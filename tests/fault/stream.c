@@ -85,12 +85,12 @@ static const char *loader_program(void)
 }
 
 /* Never returns; the child of a fork. */
-static void become_loader(const char *const *arguments, const char *log)
+static void become_loader(const char *program, const char *const *arguments, const char *log)
 {
     int fd = open(log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
     if (fd >= 0)
         dup2(fd, STDERR_FILENO);
-    execv(loader_program(), (char *const *)arguments);
+    execv(program, (char *const *)arguments);
     _exit(127);
 }
 
@@ -112,10 +112,11 @@ void stream_start(struct stream_loader *loader, const char *directory, const cha
     snprintf(loader->endpoint, sizeof(loader->endpoint), "%s", endpoint);
     snprintf(loader->ready, sizeof(loader->ready), "%s/ready%d", directory, number);
     snprintf(loader->log, sizeof(loader->log), "%s/log%d", directory, number);
+    const char *program = loader_program();
     loader->pid = fork();
     assert_true(loader->pid >= 0);
     if (loader->pid == 0)
-        become_loader(arguments, loader->log);
+        become_loader(program, arguments, loader->log);
 }
 
 void stream_wait_ready(const struct stream_loader *loader)
@@ -164,10 +165,11 @@ int stream_run(const char *const *arguments, char *text, size_t text_bytes)
     int fd = mkstemp(log);
     assert_true(fd >= 0);
     close(fd);
+    const char *program = loader_program();
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0)
-        become_loader(arguments, log);
+        become_loader(program, arguments, log);
     int status = wait_end(pid);
     read_text(text, text_bytes, log);
     unlink(log);
