@@ -80,11 +80,13 @@ void half_to_floats_scalar(float *dst, const uint16_t *src, size_t count)
 }
 
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <immintrin.h>
 
 int half_have_f16c(void)
 {
-    return __builtin_cpu_supports("avx") && __builtin_cpu_supports("f16c");
+    unsigned a, b, c, d; /* clang 14 does not know "f16c" in __builtin_cpu_supports */
+    return __builtin_cpu_supports("avx") && __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
 }
 
 __attribute__((target("avx,f16c"))) void half_from_floats_f16c(uint16_t *dst, const float *src,
