@@ -2,6 +2,8 @@
 /* The colour stages, in plain C. */
 #include "loader/colour.h"
 
+#include <math.h>
+
 #include "loader/resize.h"
 #include "proto/draw.h"
 
@@ -118,62 +120,102 @@ static float most(float a, float b)
     return a > b ? a : b;
 }
 
-static float distance(float a, float b)
-{
-    return a > b ? a - b : b - a;
-}
-
 static float unit_clamp(float value)
 {
     return least(most(value, 0), 1);
 }
 
 /* Hue in sixths of a turn from red, (-3, 3]: yellow 1, green 2, cyan 3, blue -2, magenta -1. */
-static struct rgb jitter_hsv(struct rgb in, const struct colour_params *params)
+static inline struct rgb jitter_hsv(struct rgb in, float hue_factor, float saturation_factor,
+                                    float value_factor)
 {
     float highest = most(in.r, most(in.g, in.b)), lowest = least(in.r, least(in.g, in.b));
     float chroma = highest - lowest;
     float product = chroma * highest;
     float inverse = 1 / (product > 0 ? product : 1); /* one division for both quotients */
-    float numerator = highest == in.r ? in.g - in.b : highest == in.g ? in.b - in.r : in.r - in.g;
+    float after_red = in.g - in.b, after_green = in.b - in.r, after_blue = in.r - in.g;
+    float numerator = highest == in.r ? after_red : highest == in.g ? after_green : after_blue;
     float base = highest == in.r ? 0.f : highest == in.g ? 2.f : -2.f;
 
-    float hue = (base + numerator * (inverse * highest)) * params->hue;
-    hue = hue > 3 ? hue - 6 : hue;
-    hue = hue <= -3 ? hue + 6 : hue;
-    float saturation = least(chroma * (chroma * inverse) * params->saturation, 1);
-    float value = least(highest * params->value, 255);
+    float hue = (base + numerator * (inverse * highest)) * hue_factor;
+    hue -= hue > 3 ? 6.f : 0.f;
+    hue += hue <= -3 ? 6.f : 0.f;
+    float saturation = least(chroma * (chroma * inverse) * saturation_factor, 1);
+    float value = least(highest * value_factor, 255);
 
     /* How far each channel stays under the value: 0 within a sixth of its own hue, 1 from two on;
        where the wrap makes the other way round shorter, that one. */
     float scaled = value * saturation;
-    float under_r = unit_clamp(distance(hue, 0) - 1);
-    float under_g = unit_clamp(least(distance(hue, 2), hue + 4) - 1);
-    float under_b = unit_clamp(least(distance(hue, -2), 4 - hue) - 1);
+    float under_r = unit_clamp(fabsf(hue) - 1);
+    float under_g = unit_clamp(least(fabsf(hue - 2), hue + 4) - 1);
+    float under_b = unit_clamp(least(fabsf(hue + 2), 4 - hue) - 1);
     return (struct rgb){value - scaled * under_r, value - scaled * under_g,
                         value - scaled * under_b};
 }
 
-static struct rgb pixel_at(const int16_t *r, const int16_t *g, const int16_t *b, size_t i,
+/* A run of pixels in float32, plane by plane: simple loops, which a compiler can turn into vectors.
+ */
+enum { RUN = 256 };
+
+struct run {
+    float r[RUN], g[RUN], b[RUN];
+};
+
+static void run_load(struct run *run, const int16_t *r, const int16_t *g, const int16_t *b,
+                     size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        run->r[i] = (float)r[i] * Q7_UNIT;
+        run->g[i] = (float)g[i] * Q7_UNIT;
+        run->b[i] = (float)b[i] * Q7_UNIT;
+    }
+}
+
+static void run_jitter(struct run *run, size_t count, const struct colour_params *params)
+{
+    float hue = params->hue, saturation = params->saturation, value = params->value;
+    for (size_t i = 0; i < count; i++) {
+        struct rgb pixel = {run->r[i], run->g[i], run->b[i]};
+        pixel = jitter_hsv(pixel, hue, saturation, value);
+        run->r[i] = pixel.r;
+        run->g[i] = pixel.g;
+        run->b[i] = pixel.b;
+    }
+}
+
+static size_t run_fill(struct run *run, const int16_t *r, const int16_t *g, const int16_t *b,
+                       size_t left, const struct colour_params *params)
+{
+    size_t count = left < RUN ? left : RUN;
+    run_load(run, r, g, b, count);
+    if (params->jitter)
+        run_jitter(run, count, params);
+    return count;
+}
+
+static void normalise_grey(float *dst, const int16_t *grey, size_t count,
                            const struct colour_params *params)
 {
-    struct rgb pixel = {(float)r[i] * Q7_UNIT, (float)g[i] * Q7_UNIT, (float)b[i] * Q7_UNIT};
-    return params->jitter ? jitter_hsv(pixel, params) : pixel;
+    for (size_t i = 0; i < count; i++)
+        dst[i] = ((float)grey[i] * Q7_UNIT + params->shift[0]) * params->scale[0];
 }
 
 void colour_normalise(float *dst, const int16_t *r, const int16_t *g, const int16_t *b,
                       size_t count, const struct colour_params *params)
 {
     if (params->channels == 1) {
-        for (size_t i = 0; i < count; i++)
-            dst[i] = ((float)r[i] * Q7_UNIT + params->shift[0]) * params->scale[0];
+        normalise_grey(dst, r, count, params);
         return;
     }
-    for (size_t i = 0; i < count; i++) {
-        struct rgb pixel = pixel_at(r, g, b, i, params);
-        dst[3 * i] = (pixel.r + params->shift[0]) * params->scale[0];
-        dst[3 * i + 1] = (pixel.g + params->shift[1]) * params->scale[1];
-        dst[3 * i + 2] = (pixel.b + params->shift[2]) * params->scale[2];
+    const float *shift = params->shift, *scale = params->scale;
+    struct run run;
+    for (size_t begin = 0, length; begin < count; begin += length, dst += 3 * length) {
+        length = run_fill(&run, r + begin, g + begin, b + begin, count - begin, params);
+        for (size_t i = 0; i < length; i++) {
+            dst[3 * i] = (run.r[i] + shift[0]) * scale[0];
+            dst[3 * i + 1] = (run.g[i] + shift[1]) * scale[1];
+            dst[3 * i + 2] = (run.b[i] + shift[2]) * scale[2];
+        }
     }
 }
 
@@ -190,11 +232,14 @@ void colour_bytes(uint8_t *dst, const int16_t *r, const int16_t *g, const int16_
             dst[i] = byte_of((float)r[i] * Q7_UNIT);
         return;
     }
-    for (size_t i = 0; i < count; i++) {
-        struct rgb pixel = pixel_at(r, g, b, i, params);
-        dst[3 * i] = byte_of(pixel.r);
-        dst[3 * i + 1] = byte_of(pixel.g);
-        dst[3 * i + 2] = byte_of(pixel.b);
+    struct run run;
+    for (size_t begin = 0, length; begin < count; begin += length, dst += 3 * length) {
+        length = run_fill(&run, r + begin, g + begin, b + begin, count - begin, params);
+        for (size_t i = 0; i < length; i++) {
+            dst[3 * i] = byte_of(run.r[i]);
+            dst[3 * i + 1] = byte_of(run.g[i]);
+            dst[3 * i + 2] = byte_of(run.b[i]);
+        }
     }
 }
 

@@ -13,22 +13,33 @@ struct resize {
     size_t ring_room, row_room;    /* elements */
 };
 
-void resize_row_x(int16_t *dst, const uint8_t *source, const struct resize_axis *x)
+static void row_x_narrow(int16_t *dst, const uint8_t *source, const struct resize_axis *x)
 {
     const uint16_t *weight = x->weights;
     for (uint32_t output = 0; output < x->outputs; output++, weight += x->taps) {
         const uint8_t *sample = source + (x->first[output] - x->low);
-        uint32_t sum = x->wide ? 0x100 : x->taps / 2;
-        if (x->wide) {
-            for (uint32_t tap = 0; tap < x->taps; tap++)
-                sum += (uint32_t)sample[tap] * weight[tap];
-            dst[output] = (int16_t)(sum >> 9);
-        } else {
-            for (uint32_t tap = 0; tap < x->taps; tap++)
-                sum += ((uint32_t)sample[tap] << 8) * weight[tap] >> 16;
-            dst[output] = (int16_t)sum;
-        }
+        uint32_t sum = x->taps / 2;
+        for (uint32_t tap = 0; tap < x->taps; tap++)
+            sum += ((uint32_t)sample[tap] << 8) * weight[tap] >> 16;
+        dst[output] = (int16_t)sum;
     }
+}
+
+static void row_x_wide(int16_t *dst, const uint8_t *source, const struct resize_axis *x)
+{
+    const uint16_t *weight = x->weights;
+    for (uint32_t output = 0; output < x->outputs; output++, weight += x->taps) {
+        const uint8_t *sample = source + (x->first[output] - x->low);
+        uint32_t sum = 0x100;
+        for (uint32_t tap = 0; tap < x->taps; tap++)
+            sum += (uint32_t)sample[tap] * weight[tap];
+        dst[output] = (int16_t)(sum >> 9);
+    }
+}
+
+void resize_row_x(int16_t *dst, const uint8_t *source, const struct resize_axis *x)
+{
+    (x->wide ? row_x_wide : row_x_narrow)(dst, source, x);
 }
 
 static void row_y_narrow(int16_t *dst, const int16_t *const *rows, const uint16_t *weights,
