@@ -57,7 +57,8 @@ static void build_copy(struct build *build)
 
 static void test_batch_statistics(void **unused)
 {
-    static const struct tiny_case copy = {"copy", build_copy, 5, 1, 3, 4, TINY_FREE, {0}, false};
+    static const struct tiny_case copy = {"copy", build_copy, 5,          1,    3,
+                                          4,      TINY_FREE,  TINY_PLAIN, false};
     struct tiny tiny;
     open_tiny(&tiny, &copy, 2);
     assert_int_equal(tiny.ops->state_set(tiny.state, STATE_WEIGHT, tensor_of(&tiny, "conv1.weight"),
@@ -130,6 +131,32 @@ static void test_nag(void **unused)
         free(values);
         free(momentum);
     }
+    tiny_close(&tiny);
+}
+
+/* All of it together: a net learns four images by heart. */
+static void test_learns(void **unused)
+{
+    static const struct tiny_case plain = {"resnet8d-w8", NULL,       12,   3, 6, 4,
+                                           TINY_FREE,     TINY_PLAIN, false};
+    struct tiny tiny;
+    struct batch_metrics first, last;
+    open_tiny(&tiny, &plain, 2);
+    for (int i = 0; i < 4; i++)
+        tiny.labels[i] = (struct chunk_label){(uint32_t)i, (uint32_t)i, 1.0f};
+    const struct update update = {.lr = 0.02,
+                                  .momentum = 0.9,
+                                  .weight_decay = 1e-4,
+                                  .grad_scale = 1,
+                                  .micro_batches = 1,
+                                  .skip_nonfinite = true};
+    for (int step = 0; step < 60; step++) {
+        assert_int_equal(tiny_run(&tiny), 0);
+        assert_int_equal(tiny.ops->metrics(step ? &last : &first, tiny.state, 0), 0);
+        assert_int_equal(tiny.ops->update(tiny.state, 0, &update), 0);
+    }
+    if (!(last.loss < 0.1 * first.loss) || last.top1 != 4)
+        fail_msg("the loss went from %g to %g", first.loss, last.loss);
     tiny_close(&tiny);
 }
 
@@ -213,7 +240,7 @@ static void test_buckets(void **unused)
  * everything frozen computes the same without. */
 static void test_inference(void **unused)
 {
-    static const struct tiny_case frozen = {"resnet8d-w4", NULL, 9, 3, 6, 4, 3, {0}, false};
+    static const struct tiny_case frozen = {"resnet8d-w4", NULL, 9, 3, 6, 4, 3, TINY_PLAIN, false};
     struct tiny tiny;
     open_tiny(&tiny, &frozen, 2);
     struct program *infer;
@@ -243,7 +270,7 @@ static void test_inference(void **unused)
 /* Frozen tensors stay as they are and have no place in a slot. */
 static void test_frozen(void **unused)
 {
-    static const struct tiny_case frozen = {"resnet8d-w4", NULL, 9, 3, 6, 4, 1, {0}, false};
+    static const struct tiny_case frozen = {"resnet8d-w4", NULL, 9, 3, 6, 4, 1, TINY_PLAIN, false};
     struct tiny tiny;
     open_tiny(&tiny, &frozen, 1);
     float *before[200], *after;
@@ -332,11 +359,17 @@ int main(void)
 {
     testing_seed();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_threads),  cmocka_unit_test(test_batch_statistics),
-        cmocka_unit_test(test_nag),      cmocka_unit_test(test_skips_nonfinite),
-        cmocka_unit_test(test_buckets),  cmocka_unit_test(test_inference),
-        cmocka_unit_test(test_frozen),   cmocka_unit_test(test_other_size),
-        cmocka_unit_test(test_refusals), cmocka_unit_test(test_backend_open),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_batch_statistics),
+        cmocka_unit_test(test_nag),
+        cmocka_unit_test(test_learns),
+        cmocka_unit_test(test_skips_nonfinite),
+        cmocka_unit_test(test_buckets),
+        cmocka_unit_test(test_inference),
+        cmocka_unit_test(test_frozen),
+        cmocka_unit_test(test_other_size),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_backend_open),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
