@@ -49,11 +49,6 @@ static const struct opt OPTIONS[] = {
      .help = "refuse a chunk with a damaged record instead of substituting it"},
 };
 
-static enum decoder_choice decoder_of(const char *name)
-{
-    return name[0] == 'r' ? DECODER_REFERENCE : name[0] == 'i' ? DECODER_INDEXED : DECODER_AUTO;
-}
-
 static int check(const struct values *values)
 {
     if (values->data.count == 0)
@@ -80,7 +75,7 @@ static int run(const struct values *values)
         .ready_file = values->ready_file,
         .strict = values->strict,
         .insecure = values->insecure,
-        .decoder = decoder_of(values->decoder),
+        .decoder = builder_decoder_of(values->decoder),
     };
     struct server *server;
     int code = server_open(&server, &config);

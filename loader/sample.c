@@ -40,6 +40,13 @@ struct slot {
     float offsets[3];  /* uint8 wire */
 };
 
+enum decoder_choice builder_decoder_of(const char *name)
+{
+    return !strcmp(name, "reference") ? DECODER_REFERENCE
+           : !strcmp(name, "indexed") ? DECODER_INDEXED
+                                      : DECODER_AUTO;
+}
+
 int builder_open(struct builder **out, enum decoder_choice decoder)
 {
     struct builder *builder = calloc(1, sizeof *builder);

@@ -28,6 +28,9 @@ struct builder; /* one worker's scratch memory; one thread at a time */
  * INDEXED: the indexed one; what it does not take goes to the reference decoder. */
 enum decoder_choice { DECODER_AUTO, DECODER_REFERENCE, DECODER_INDEXED };
 
+/* From the option's text: auto, reference or indexed. */
+enum decoder_choice builder_decoder_of(const char *name);
+
 int builder_open(struct builder **out, enum decoder_choice decoder);
 void builder_close(struct builder *builder); /* accepts NULL */
 

@@ -211,19 +211,12 @@ static void print(const struct totals *totals, int threads, bool json)
                rate, cpu_rate, threads);
 }
 
-static enum decoder_choice decoder_of(const char *name)
-{
-    return !strcmp(name, "reference") ? DECODER_REFERENCE
-           : !strcmp(name, "indexed") ? DECODER_INDEXED
-                                      : DECODER_AUTO;
-}
-
 static int run(const struct opt_program *program, const struct values *values,
                const struct recipe *recipe)
 {
     struct store *store = NULL;
     struct totals totals = {0};
-    struct bench bench = {.decoder = decoder_of(values->decoder),
+    struct bench bench = {.decoder = builder_decoder_of(values->decoder),
                           .start = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER},
                           .seconds = values->seconds};
     int threads = values->threads ? (int)values->threads : cores();

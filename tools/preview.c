@@ -125,13 +125,6 @@ static int check_out(const char *path)
     return 0;
 }
 
-static enum decoder_choice decoder_of(const char *name)
-{
-    return !strcmp(name, "reference") ? DECODER_REFERENCE
-           : !strcmp(name, "indexed") ? DECODER_INDEXED
-                                      : DECODER_AUTO;
-}
-
 static int preview(const struct store *store, const struct values *values,
                    const struct recipe *recipe)
 {
@@ -144,7 +137,7 @@ static int preview(const struct store *store, const struct values *values,
     if (!code)
         code = batch_reserve(&batch, &spec);
     if (!code)
-        code = builder_open(&builder, decoder_of(values->decoder));
+        code = builder_open(&builder, builder_decoder_of(values->decoder));
     if (!code)
         code = builder_chunk(builder, &batch.build, store, &spec, (uint32_t)values->epoch,
                              (uint64_t)values->chunk, false);
