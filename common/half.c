@@ -82,11 +82,23 @@ void half_to_floats_scalar(float *dst, const uint16_t *src, size_t count)
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <immintrin.h>
+#include <pthread.h>
+#include <stdbool.h>
+
+static bool have_f16c;
+static pthread_once_t looked = PTHREAD_ONCE_INIT;
+
+/* Once: CPUID leaves a virtual machine for microseconds, more than a small array takes. */
+static void look(void)
+{
+    unsigned a, b, c, d; /* clang 14 does not know "f16c" in __builtin_cpu_supports */
+    have_f16c = __builtin_cpu_supports("avx") && __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
 
 int half_have_f16c(void)
 {
-    unsigned a, b, c, d; /* clang 14 does not know "f16c" in __builtin_cpu_supports */
-    return __builtin_cpu_supports("avx") && __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+    pthread_once(&looked, look);
+    return have_f16c;
 }
 
 __attribute__((target("avx,f16c"))) void half_from_floats_f16c(uint16_t *dst, const float *src,
