@@ -14,6 +14,7 @@ struct buffers {
     pthread_mutex_t lock;
     struct buffer *free;                 /* owner: lock */
     size_t limit_bytes, bytes, in_hands; /* owner: lock; bytes: of all that exist */
+    bool wake;                           /* owner: lock; somebody waits for a buffer */
     int wake_fd;
 };
 
@@ -119,10 +120,21 @@ void buffer_give(struct buffer *buffer)
     buffers->in_hands -= buffer->bytes;
     /* The counter may be freed by its owner from here on. */
     atomic_fetch_sub(holds, 1);
+    bool wake = buffers->wake;
+    buffers->wake = false;
     pthread_mutex_unlock(&buffers->lock);
+    if (!wake)
+        return;
     uint64_t one = 1;
     ssize_t ignored = write(buffers->wake_fd, &one, sizeof(one));
     (void)ignored; /* a full counter means that a wake-up is pending anyway */
+}
+
+void buffers_wake(struct buffers *buffers)
+{
+    pthread_mutex_lock(&buffers->lock);
+    buffers->wake = true;
+    pthread_mutex_unlock(&buffers->lock);
 }
 
 size_t buffers_taken_bytes(struct buffers *buffers)

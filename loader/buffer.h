@@ -5,6 +5,7 @@
 #define LOADER_BUFFER_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,8 +21,8 @@ struct buffer {
     struct buffer *next; /* in the free list; owner: the home's lock */
 };
 
-/* limit_bytes over all buffers, taken or kept for reuse. wake_fd: an eventfd written whenever one
- * is given back. */
+/* limit_bytes over all buffers, taken or kept for reuse. wake_fd: an eventfd for
+ * buffers_wake. */
 int buffers_open(struct buffers **out, size_t limit_bytes, int wake_fd);
 void buffers_close(struct buffers *buffers); /* all must be back; accepts NULL */
 
@@ -32,6 +33,10 @@ size_t buffer_bytes(size_t label_bytes, uint32_t samples, size_t pixel_bytes);
 struct buffer *buffer_take(struct buffers *buffers, size_t label_bytes, uint32_t samples,
                            size_t pixel_bytes, atomic_int *holds);
 void buffer_give(struct buffer *buffer); /* any thread; accepts NULL */
+
+/* Asks for wake_fd to be written when the next buffer is given back: call it, then try once more.
+ */
+void buffers_wake(struct buffers *buffers);
 
 size_t buffers_taken_bytes(struct buffers *buffers);
 

@@ -3,10 +3,13 @@
 #include "loader/known.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 #include "common/err.h"
 #include "common/log.h"
 #include "loader/buffer.h"
+
+enum { ANNOUNCE_BYTES = 16384 };
 
 static int parse_name(struct frame_store *facts, const char *text, const char **file)
 {
@@ -22,6 +25,14 @@ static int parse_name(struct frame_store *facts, const char *text, const char **
     facts->name[bytes] = 0;
     *file = equals + 1;
     return ERR_OK;
+}
+
+/* Small records share pages, and the kernel maps a page's neighbours with it: announcing each would
+ * cost more than it saves. */
+static bool has_large_records(const char *file, uint32_t count)
+{
+    struct stat facts;
+    return stat(file, &facts) == 0 && facts.st_size / count >= ANNOUNCE_BYTES;
 }
 
 int known_open_store(struct known *known, const char *name_and_file)
@@ -48,7 +59,8 @@ int known_open_store(struct known *known, const char *name_and_file)
     facts.sample_count = meta->sample_count;
     facts.class_count = meta->class_count;
     facts.channels = meta->channels;
-    known->stores[known->store_count++] = (struct known_store){store, facts};
+    known->stores[known->store_count++] =
+        (struct known_store){store, facts, has_large_records(file, facts.sample_count)};
     char text[33];
     hash128_to_text(text, facts.fingerprint);
     log_info("store %s: %s, %u samples, %u classes, %u channels, fingerprint %s", facts.name, file,

@@ -4,6 +4,7 @@
 #ifndef LOADER_KNOWN_H
 #define LOADER_KNOWN_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "datasets/store.h"
@@ -15,6 +16,7 @@ enum { KNOWN_SPECS = 64 };
 struct known_store {
     struct store *store;
     struct frame_store facts; /* as told in hello-reply */
+    bool announces; /* its records are large enough to be worth reading ahead one by one */
 };
 
 struct known_spec {

@@ -29,7 +29,7 @@ static const struct opt OPTIONS[] = {
      .max = 64, .value_name = "N", .help = "threads that send"},
     {"credits", OPT_INT, offsetof(struct values, credits), .fallback = "0", .min = 0, .max = 1024,
      .value_name = "N",
-     .help = "chunks that a trainer may have outstanding; 0: two per worker, at least 4"},
+     .help = "chunks that a trainer may have outstanding; 0: two per worker and eight more"},
     {"buffer-mib", OPT_INT, offsetof(struct values, buffer_mib), .fallback = "1024", .min = 40,
      .max = 1 << 20, .value_name = "MIB",
      .help = "memory for chunks being made or sent, over all trainers"},

@@ -80,13 +80,22 @@ static bool submit(struct server *server, struct client *client)
 
 /* Keeps the workers busy, each trainer in its turn. One job more than workers is in the pool, so
  * that none waits for this thread; more would only take turns away. */
-static void dispatch(struct server *server)
+static void dispatch_some(struct server *server)
 {
     struct client *client;
     while (server->in_pool <= (unsigned)server->config.workers &&
            (client = client_next(&server->clients, server->config.credits)))
         if (!submit(server, client))
             return;
+}
+
+static void dispatch(struct server *server)
+{
+    dispatch_some(server);
+    if (server->in_pool > (unsigned)server->config.workers || clients_queued(&server->clients) == 0)
+        return;
+    buffers_wake(server->buffers); /* requests wait for a buffer to come back */
+    dispatch_some(server);
 }
 
 static void release_pixels(void *data, void *user)
@@ -327,10 +336,9 @@ int server_open(struct server **out, const struct server_config *config)
     if (config->workers == 0)
         server->config.workers = get_nprocs();
     if (config->credits == 0) {
-        int credits = 2 * server->config.workers;
-        server->config.credits = credits < 4                   ? 4
-                                 : credits > FRAME_MAX_CREDITS ? FRAME_MAX_CREDITS
-                                                               : credits;
+        /* Two per worker keep it busy, eight more bridge the way to the trainer and back. */
+        int credits = 2 * server->config.workers + 8;
+        server->config.credits = credits < FRAME_MAX_CREDITS ? credits : FRAME_MAX_CREDITS;
     }
     metrics_open(&server->metrics, config->metrics_file);
     int code = open_parts(server);

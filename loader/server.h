@@ -14,7 +14,7 @@ struct server_config {
     size_t data_count;
     const char *bind;
     int workers, io_threads; /* workers 0: one per core */
-    int credits;             /* requests outstanding per trainer; 0: two per worker, at least 4 */
+    int credits;             /* requests outstanding per trainer; 0: two per worker and 8 more */
     size_t buffer_bytes;     /* limit for chunks being made or sent, over all trainers */
     const char *metrics_file, *ready_file; /* NULL: none */
     bool strict, insecure;

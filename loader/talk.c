@@ -102,6 +102,8 @@ static void on_hello(struct server *server, struct client *client, const struct 
 static void announce(const struct known_spec *known, uint32_t epoch, uint64_t chunk,
                      uint32_t samples)
 {
+    if (!known->store->announces)
+        return;
     uint32_t ids[SPEC_MAX_CHUNK_SIZE];
     uint32_t first = (uint32_t)(chunk * known->spec.chunk_size);
     for (uint32_t i = 0; i < samples; i++)
