@@ -294,11 +294,12 @@ int safetensors_open(struct safetensors **out, const char *path)
     if (!file)
         return err_set(ERR_NOMEM, "out of memory for '%s'", path);
     file->fd = -1;
-    int code = 0;
-    if (!(file->path = strdup(path)))
-        code = err_set(ERR_NOMEM, "out of memory for '%s'", path);
-    if (!code)
-        code = open_regular(&file->fd, &bytes, path);
+    file->path = strdup(path);
+    if (!file->path) {
+        free(file);
+        return err_set(ERR_NOMEM, "out of memory for '%s'", path);
+    }
+    int code = open_regular(&file->fd, &bytes, path);
     if (!code)
         code = read_header(file, bytes);
     if (!code)

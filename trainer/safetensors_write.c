@@ -114,7 +114,8 @@ int safetensors_write_next(struct safetensors_writer *writer, const float *src)
     if (writer->next == writer->entry_count)
         return err_set(ERR_INTERNAL, "more tensors than the header has");
     size_t count = (size_t)writer->counts[writer->next++];
-    fwrite(src, sizeof *src, count, file_atomic_stream(writer->file));
+    if (count > 0)
+        fwrite(src, sizeof *src, count, file_atomic_stream(writer->file));
     return 0;
 }
 

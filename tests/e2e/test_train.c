@@ -38,6 +38,7 @@ struct place {
     const char *data[3];
     char endpoint[TESTING_PATH_BYTES];
     struct stream_loader loader;
+    char *recipe;
     char *quiet; /* run directory of the run that nothing disturbed */
 };
 
@@ -52,8 +53,7 @@ static char *join(const char *directory, const char *name)
     return path;
 }
 
-/* --- a store that can be learned: class c has a bright row c ---------------
- */
+/* --- a store that can be learned: class c has a bright row c --- */
 
 static void add_sample(struct store_writer *writer, uint32_t label, uint64_t *random)
 {
@@ -91,53 +91,39 @@ static void make_store(const char *path, uint32_t count, uint64_t seed)
     assert_int_equal(store_writer_publish(writer, &meta, NULL), 0);
 }
 
-/* --- trainers ------------------------------------------------------------------------------------
- */
+/* --- trainers --- */
+
+static const char recipe[] = "model = resnet8b-w4\n"
+                             "size = 8\n"
+                             "resize-short = 8\n"
+                             "augment = crop\n"
+                             "crop = none\n"
+                             "mean = 80\n"
+                             "std = 60\n"
+                             "total-batch = 64\n"
+                             "micro-batch = 16\n"
+                             "epochs = 5\n"
+                             "lr = 0.1\n"
+                             "schedule = cosine\n"
+                             "mixup-alpha = 0.2\n"
+                             "seed = 5\n";
 
 /* Starts $SATCHEL_TRAINER on the tiny recipe with these options, NULL-terminated. */
 static pid_t start_with(const char *run, const char *const *options)
 {
     const char *program = getenv("SATCHEL_TRAINER");
     assert_non_null(program);
-    const char *arguments[ARGUMENTS_MAX] = {
-        "satchel-trainer",
-        "--out",
-        run,
-        "--loaders",
-        place.endpoint,
-        "--backend",
-        "ref",
-        "--threads",
-        "1",
-        "--model",
-        "resnet8b-w4",
-        "--size",
-        "16",
-        "--augment",
-        "crop",
-        "--crop",
-        "none",
-        "--mean",
-        "80",
-        "--std",
-        "60",
-        "--total-batch",
-        "64",
-        "--micro-batch",
-        "16",
-        "--epochs",
-        "5",
-        "--lr",
-        "0.1",
-        "--schedule",
-        "cosine",
-        "--mixup-alpha",
-        "0.2",
-        "--seed",
-        "5",
-        "--resize-short",
-        "16",
-    };
+    const char *arguments[ARGUMENTS_MAX] = {"satchel-trainer",
+                                            "--out",
+                                            run,
+                                            "--loaders",
+                                            place.endpoint,
+                                            "--recipe",
+                                            place.recipe,
+                                            "--backend",
+                                            "ref",
+                                            "--threads",
+                                            "1"};
     int count = 0;
     while (arguments[count])
         count++;
@@ -194,8 +180,7 @@ static void await_steps(const char *run, int steps)
     stream_await(count_events(run, "step") >= steps, WAIT_SECONDS);
 }
 
-/* --- what a run left
- * ------------------------------------------------------------------------------ */
+/* --- what a run left --- */
 
 static const cJSON *field(const cJSON *line, const char *key)
 {
@@ -292,8 +277,7 @@ static double mean_loss(const char *run, int epoch)
     return sum / (STEPS / EPOCHS);
 }
 
-/* --- tests
- * ---------------------------------------------------------------------------------------- */
+/* --- tests --- */
 
 static int start_loader(void)
 {
@@ -316,6 +300,8 @@ static int open_place(void **state)
     free(train);
     free(val);
     start_loader();
+    place.recipe = join(place.directory, "tiny.ini");
+    assert_int_equal(file_write_atomic(place.recipe, recipe, strlen(recipe)), 0);
     place.quiet = join(place.directory, "quiet");
     return RUN(place.quiet);
 }
@@ -323,6 +309,7 @@ static int open_place(void **state)
 static int close_place(void **state)
 {
     free(place.quiet);
+    free(place.recipe);
     return place.loader.pid ? stream_stop(&place.loader) : 0;
 }
 
