@@ -85,7 +85,7 @@ static void on_hello(struct server *server, struct client *client, const struct 
             return;
     struct frame frame = {.kind = FRAME_HELLO_REPLY,
                           .hello_reply = {.protocol = FRAME_PROTOCOL,
-                                          .program = "satchel-loader",
+                                          .program = "satchel-loader " SATCHEL_VERSION,
                                           .credits = (uint32_t)server->config.credits,
                                           .store_count = (uint32_t)server->known.store_count}};
     for (int i = 0; i < server->known.store_count; i++)
