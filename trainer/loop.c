@@ -49,8 +49,8 @@ static int check_finite(struct loop *loop, const struct step_result *result)
     return err_set(
         ERR_DATA,
         "the loss or a gradient is not finite at step %" PRIu64 " (epoch %" PRIu64
-        ", loss %g): lower --lr or lengthen --warmup-epochs; the last checkpoint in '%s' "
-        "is from before",
+        ", loss %g): lower --lr or lengthen --warmup-epochs, and start afresh; checkpoints "
+        "in '%s' are from before",
         loop->at->step, loop->at->epoch, result->loss, loop->dir->path);
 }
 

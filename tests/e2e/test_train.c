@@ -175,9 +175,12 @@ static int count_events(const char *run, const char *event)
     return count;
 }
 
-static void await_steps(const char *run, int steps)
+/* Until so many steps are done, or the process has ended (which finish() then sees). */
+static void await_steps(const char *run, int steps, pid_t pid)
 {
-    stream_await(count_events(run, "step") >= steps, WAIT_SECONDS);
+    siginfo_t ended = {0};
+    stream_await(count_events(run, "step") >= steps || ended.si_pid, WAIT_SECONDS)
+        waitid(P_PID, (id_t)pid, &ended, WEXITED | WNOHANG | WNOWAIT);
 }
 
 /* --- what a run left --- */
@@ -326,34 +329,50 @@ static void it_learns(void **state)
         assert_true(event_number(place.quiet, "eval", epoch, "samples") == VAL_SAMPLES);
 }
 
-static void stopped_run_goes_on(void **state)
+/* Starts or goes on three times, each time until so many further steps are done, then the signal.
+ * False: the run came to its end before one was noticed (a busy machine). */
+static bool interrupt(const char *run, const int signals[3], int status, const char *every)
 {
-    static const int signals[] = {SIGTERM, SIGUSR1, SIGINT};
-    char *run = join(place.directory, "stopped");
     for (int i = 0; i < 3; i++) {
-        pid_t pid = START(run, "--resume");
-        await_steps(run, 2 + 4 * i);
+        int before = count_events(run, "step");
+        pid_t pid = START(run, "--resume", "--save-every", every);
+        await_steps(run, before + 2, pid);
         kill(pid, signals[i]);
-        assert_int_equal(finish(pid), STOPPED);
+        int ended = finish(pid);
+        if (ended == 0)
+            return false;
+        assert_int_equal(ended, status < 0 ? 128 + signals[i] : status);
         assert_int_equal(count_events(run, "done"), 0);
     }
-    assert_int_equal(RUN(run, "--resume"), 0);
+    return true;
+}
+
+/* status: what the trainer ends with; negative: by the signal itself. */
+static void interrupted_run_goes_on(const int signals[3], int status, const char *every)
+{
+    char *run = NULL;
+    bool interrupted = false;
+    for (int attempt = 0; attempt < 5 && !interrupted; attempt++) {
+        char name[32];
+        snprintf(name, sizeof name, "signal%d.%d", signals[0], attempt);
+        free(run);
+        run = join(place.directory, name);
+        interrupted = interrupt(run, signals, status, every);
+    }
+    assert_true(interrupted);
+    assert_int_equal(RUN(run, "--resume", "--save-every", every), 0);
     assert_as_quiet(run);
     free(run);
 }
 
+static void stopped_run_goes_on(void **state)
+{
+    interrupted_run_goes_on((const int[]){SIGTERM, SIGUSR1, SIGINT}, STOPPED, "0");
+}
+
 static void killed_run_goes_on(void **state)
 {
-    char *run = join(place.directory, "killed");
-    for (int i = 0; i < 3; i++) {
-        pid_t pid = START(run, "--resume", "--save-every", "2");
-        await_steps(run, 3 + 5 * i);
-        kill(pid, SIGKILL);
-        assert_int_equal(finish(pid), 128 + SIGKILL);
-    }
-    assert_int_equal(RUN(run, "--resume", "--save-every", "2"), 0);
-    assert_as_quiet(run);
-    free(run);
+    interrupted_run_goes_on((const int[]){SIGKILL, SIGKILL, SIGKILL}, -1, "2");
 }
 
 /* The loaders go away for good: checkpoint and status 3; with new ones it goes on. */
