@@ -29,6 +29,7 @@ struct state {
     int bucket_total;    /* 0 until a training program was opened */
     int updated_slot;    /* of the last update, -1 before */
     bool updated_finite;
+    uint64_t version; /* moves with the values, for backends that keep them in other layouts */
 };
 
 #define NOWHERE SIZE_MAX

@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The oneDNN backend against the reference in double. Run once for every instruction set
+ * (DNNL_MAX_CPU_ISA), for each has its own layouts. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "tests/unit/trainer/tiny_net.h"
+
+static const struct backend_config two_threads = {.threads = 2};
+
+/* Sums of up to a few thousand products in float. */
+static const double tolerance = 1e-4;
+
+/* A map that many read: its gradient has more parts than are kept apart. */
+static void build_many_readers(struct build *build)
+{
+    int first = tiny_conv(build, 0, -1, 19, 3, 1, true);
+    int second = tiny_conv(build, first, -1, 19, 1, 1, true);
+    int third = tiny_conv(build, first, first, 19, 3, 1, true);
+    int fourth = tiny_conv(build, second, first, 19, 3, 1, false);
+    int fifth = tiny_conv(build, third, fourth, 19, 1, 1, true);
+    tiny_head(build, tiny_conv(build, fifth, first, 19, 3, 1, true));
+}
+
+/* The input read by pools and as a residual. */
+static void build_input_readers(struct build *build)
+{
+    int first = tiny_conv(build, 0, 0, 3, 3, 1, true);
+    int pooled = build_pool(build, NODE_MAX_POOL, 0, 3, 2, 1);
+    int inner = tiny_conv(build, first, -1, 24, 3, 2, true);
+    int shortcut = tiny_conv(build, pooled, -1, 24, 1, 1, false);
+    int sum = tiny_conv(build, inner, shortcut, 24, 1, 1, true);
+    int second = build_pool(build, NODE_AVG_POOL, sum, 3, 2, 1);
+    tiny_head(build, tiny_conv(build, second, -1, 8, 1, 1, true));
+}
+
+static void build_many_channels(struct build *build)
+{
+    int first = tiny_conv(build, 0, -1, 40, 3, 2, true);
+    int second = tiny_conv(build, first, -1, 64, 1, 2, true);
+    tiny_head(build, tiny_conv(build, second, -1, 48, 3, 1, true));
+}
+
+static const struct tiny_case more_cases[] = {
+    {"many readers", build_many_readers, 7, 3, 4, 3, -1, {0}, false},
+    {"readers of the input", build_input_readers, 9, 3, 4, 5, -1, {0}, false},
+    {"many channels", build_many_channels, 17, 1, 13, 3, -1, {0}, false},
+    {"many channels, two of input", build_many_channels, 16, 2, 13, 3, -1, {0}, false},
+};
+enum { MORE_CASES = sizeof more_cases / sizeof more_cases[0] };
+
+static const struct tiny_case nets[] = {
+    {"resnet18d-w16", NULL, 64, 3, 10, 4, -1, {.label_smoothing = 0.1}, false},
+    {"resnet20d", NULL, 28, 1, 10, 4, -1, {0}, false},
+    {"resnet50d-w16", NULL, 64, 3, 7, 2, 1, {0}, false},
+};
+enum { NETS = sizeof nets / sizeof nets[0] };
+
+/* In the deep one some ReLU nearly always sits a rounding error from its kink, and each that goes
+ * the other way moves gradients by up to a hundredth; a wrong operation moves them by their size.
+ */
+static const double net_tolerance[NETS] = {1e-4, 1e-4, 5e-2};
+
+static void open_pair(struct tiny *dnnl, struct tiny *ref, const struct tiny_case *what,
+                      uint64_t seed)
+{
+    if (tiny_open(dnnl, &backend_dnnl, &two_threads, what, seed))
+        fail_msg("%s: %s", what->name, err_message());
+    if (tiny_open(ref, &backend_ref_double, &two_threads, what, seed))
+        fail_msg("%s: %s", what->name, err_message());
+}
+
+static void compare_case(const struct tiny_case *what)
+{
+    struct tiny dnnl, ref;
+    open_pair(&dnnl, &ref, what, testing_seed());
+    /* Twice: what the first run leaves behind must not matter. */
+    if (tiny_run(&dnnl) || tiny_compare(&dnnl, &ref, tolerance))
+        fail_msg("%s", what->name);
+    tiny_close(&dnnl);
+    tiny_close(&ref);
+}
+
+static void test_operations(void **unused)
+{
+    for (int i = 0; i < TINY_CASES; i++)
+        compare_case(&tiny_cases[i]);
+    for (int i = 0; i < MORE_CASES; i++)
+        compare_case(&more_cases[i]);
+}
+
+/* Weights, momentum and running statistics after an update. */
+static int compare_state(struct tiny *a, struct tiny *b, enum state_kind kind, double bound)
+{
+    int failures = 0;
+    for (int i = 0; i < a->net->tensor_count; i++) {
+        size_t count = a->net->tensors[i].count;
+        float *left = calloc(count, sizeof *left), *right = calloc(count, sizeof *right);
+        int code = a->ops->state_get(left, a->state, kind, i);
+        assert_int_equal(code, b->ops->state_get(right, b->state, kind, i));
+        double distance = tiny_distance(left, right, count);
+        if (!code && !(distance <= bound)) {
+            fprintf(stderr, "%s: %s differs by %g\n", a->net->tensors[i].name,
+                    kind == STATE_MOMENTUM ? "momentum" : "value", distance);
+            failures++;
+        }
+        free(left);
+        free(right);
+    }
+    return failures;
+}
+
+static void copy_weights(struct tiny *dst, struct tiny *src)
+{
+    for (int i = 0; i < src->net->tensor_count; i++) {
+        float *values = calloc(src->net->tensors[i].count, sizeof *values);
+        assert_int_equal(src->ops->state_get(values, src->state, STATE_WEIGHT, i), 0);
+        assert_int_equal(dst->ops->state_set(dst->state, STATE_WEIGHT, i, values), 0);
+        free(values);
+    }
+}
+
+/* Two whole steps; returns how many tensors differ. */
+static int compare_steps(const struct tiny_case *what, uint64_t seed, double bound)
+{
+    const struct update update = {.lr = 0.05,
+                                  .momentum = 0.9,
+                                  .weight_decay = 1e-3,
+                                  .no_bias_decay = true,
+                                  .grad_scale = 0.5,
+                                  .micro_batches = 2};
+    struct tiny dnnl, ref;
+    open_pair(&dnnl, &ref, what, seed);
+    struct tiny *both[] = {&dnnl, &ref};
+    int failures = tiny_compare(&dnnl, &ref, bound);
+    for (int k = 0; k < 2; k++) {
+        assert_int_equal(
+            both[k]->ops->run(both[k]->program, &both[k]->batch, 1, both[k]->factor, NULL, NULL),
+            0);
+        assert_int_equal(both[k]->ops->slot_add(both[k]->state, 0, 1), 0);
+        assert_int_equal(both[k]->ops->update(both[k]->state, 0, &update), 0);
+    }
+    failures += compare_state(&dnnl, &ref, STATE_WEIGHT, bound);
+    failures += compare_state(&dnnl, &ref, STATE_MOMENTUM, bound);
+    /* The packed copies follow the weights: a step from the very same ones. */
+    copy_weights(&ref, &dnnl);
+    failures += tiny_compare(&dnnl, &ref, bound);
+    tiny_close(&dnnl);
+    tiny_close(&ref);
+    return failures;
+}
+
+/* A ReLU or max pool whose input is a rounding error away from its kink may go either way, so up
+ * to three seeds are tried: a wrong operation fails with each. */
+static void test_training_steps(void **unused)
+{
+    for (int i = 0; i < NETS; i++) {
+        int failures = 1;
+        for (uint64_t attempt = 0; attempt < 3 && failures; attempt++)
+            failures = compare_steps(&nets[i], testing_seed() + attempt, net_tolerance[i]);
+        if (failures)
+            fail_msg("%s: %d tensors differ", nets[i].name, failures);
+    }
+}
+
+/* Fewer samples than the program's batch, one of them masked, and another size. */
+static void infer(float *logits, struct batch_metrics *metrics, struct tiny *tiny, int size_px,
+                  const struct batch *batch, int room)
+{
+    const struct program_config config = {.mode = PROGRAM_INFER, .batch = room, .size_px = size_px};
+    struct program *program = NULL;
+    if (tiny->ops->program_open(&program, tiny->state, &config))
+        fail_msg("%s", err_message());
+    for (int k = 0; k < 2; k++)
+        assert_int_equal(tiny->ops->run(program, batch, 1, 1.0, NULL, NULL), 0);
+    assert_int_equal(tiny->ops->logits(logits, program), 0);
+    assert_int_equal(tiny->ops->metrics(metrics, tiny->state, 1), 0);
+    assert_true(tiny->ops->program_bytes(program) > 0);
+    tiny->ops->program_close(program);
+}
+
+static void compare_inference(const struct tiny_case *what, int size_px)
+{
+    struct tiny dnnl, ref;
+    open_pair(&dnnl, &ref, what, testing_seed());
+    size_t classes = (size_t)what->classes;
+    float *left = malloc((size_t)what->batch * classes * sizeof *left);
+    float *right = malloc((size_t)what->batch * classes * sizeof *right);
+    struct batch_metrics m, n;
+    struct batch batch = ref.batch;
+    batch.samples = what->batch - 1;
+    ref.labels[0].a = CHUNK_LABEL_MASKED;
+    infer(left, &m, &dnnl, size_px, &batch, what->batch);
+    infer(right, &n, &ref, size_px, &batch, batch.samples);
+    double distance = tiny_distance(left, right, (size_t)batch.samples * classes);
+    if (!(distance <= tolerance))
+        fail_msg("%s: logits differ by %g", what->name, distance);
+    assert_true(fabs(m.loss - n.loss) <= tolerance * (1 + fabs(n.loss)));
+    assert_true(m.samples == batch.samples - 1);
+    assert_true(m.samples == n.samples && m.top1 == n.top1 && m.top5 == n.top5);
+    free(left);
+    free(right);
+    tiny_close(&dnnl);
+    tiny_close(&ref);
+}
+
+static void test_inference(void **unused)
+{
+    for (int i = 0; i < TINY_CASES; i++)
+        compare_inference(&tiny_cases[i], 0);
+    for (int i = 0; i < MORE_CASES; i++)
+        compare_inference(&more_cases[i], 0);
+    for (int i = 0; i < NETS; i++)
+        compare_inference(&nets[i], nets[i].size_px - 3);
+}
+
+struct announced {
+    struct state *state;
+    int count;
+};
+
+static void count_bucket(void *user, int bucket)
+{
+    struct announced *announced = user;
+    assert_int_equal(bucket, announced->count);
+    announced->count++;
+}
+
+static void test_same_bits_and_buckets(void **unused)
+{
+    struct tiny one, two;
+    const struct tiny_case *what = &nets[1];
+    assert_int_equal(tiny_open(&one, &backend_dnnl, &two_threads, what, 7), 0);
+    assert_int_equal(tiny_open(&two, &backend_dnnl, &two_threads, what, 7), 0);
+    assert_int_equal(tiny_run(&one), 0);
+    struct announced announced = {.state = two.state};
+    for (int k = 0; k < 3; k++) {
+        announced.count = 0;
+        assert_int_equal(
+            two.ops->run(two.program, &two.batch, 0, two.factor, count_bucket, &announced), 0);
+        assert_int_equal(announced.count, two.ops->slot_buckets(two.state));
+        for (int b = 0; b < announced.count; b++) {
+            struct bucket left = one.ops->slot_bucket(one.state, 0, b);
+            struct bucket right = two.ops->slot_bucket(two.state, 0, b);
+            assert_int_equal(left.count, right.count);
+            assert_memory_equal(left.data, right.data, left.count * sizeof(float));
+        }
+    }
+    tiny_close(&one);
+    tiny_close(&two);
+}
+
+static void test_nonfinite(void **unused)
+{
+    struct tiny tiny;
+    assert_int_equal(tiny_open(&tiny, &backend_dnnl, &two_threads, &tiny_cases[0], 7), 0);
+    assert_int_equal(tiny_run(&tiny), 0);
+    struct bucket bucket = tiny.ops->slot_bucket(tiny.state, 0, 0);
+    ((float *)bucket.data)[bucket.count / 2] = INFINITY;
+    const struct update update = {
+        .lr = 0.1, .grad_scale = 1, .micro_batches = 1, .skip_nonfinite = true};
+    size_t count = tiny.net->tensors[0].count;
+    float *before = malloc(count * sizeof *before), *after = malloc(count * sizeof *after);
+    struct batch_metrics metrics;
+    assert_int_equal(tiny.ops->state_get(before, tiny.state, STATE_WEIGHT, 0), 0);
+    assert_int_equal(tiny.ops->update(tiny.state, 0, &update), 0);
+    assert_int_equal(tiny.ops->state_get(after, tiny.state, STATE_WEIGHT, 0), 0);
+    assert_int_equal(tiny.ops->metrics(&metrics, tiny.state, 0), 0);
+    assert_false(metrics.finite);
+    assert_memory_equal(before, after, count * sizeof *before);
+    free(before);
+    free(after);
+    tiny_close(&tiny);
+}
+
+static void test_refusals(void **unused)
+{
+    struct backend *backend;
+    const struct backend_config halves = {.precision = PRECISION_FP16};
+    const struct backend_config brains = {.precision = PRECISION_BF16};
+    assert_int_equal(backend_dnnl.open(&backend, &halves), ERR_UNSUPPORTED);
+    assert_int_equal(backend_dnnl.open(&backend, &brains), ERR_UNSUPPORTED);
+
+    struct tiny tiny;
+    assert_int_equal(tiny_open(&tiny, &backend_dnnl, &two_threads, &tiny_cases[0], 7), 0);
+    struct batch few = tiny.batch;
+    few.samples--;
+    assert_int_equal(tiny.ops->run(tiny.program, &few, 0, 1.0, NULL, NULL), ERR_ARG);
+    assert_int_equal(tiny.ops->run(tiny.program, &tiny.batch, 9, 1.0, NULL, NULL), ERR_ARG);
+    tiny.labels[0].a = (uint32_t)tiny.net->classes;
+    assert_int_equal(tiny_run(&tiny), ERR_ARG);
+    tiny_close(&tiny);
+}
+
+int main(void)
+{
+    testing_seed();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_operations), cmocka_unit_test(test_training_steps),
+        cmocka_unit_test(test_inference),  cmocka_unit_test(test_same_bits_and_buckets),
+        cmocka_unit_test(test_nonfinite),  cmocka_unit_test(test_refusals),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

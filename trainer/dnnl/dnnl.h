@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The objects of the oneDNN backend. Its state is the reference backend's: weights, momentum and
+ * gradients in their canonical layouts, so that slots mean the same on every machine; a program
+ * keeps packed copies of the weights, renewed when the state's version has moved. */
+#ifndef TRAINER_DNNL_DNNL_H
+#define TRAINER_DNNL_DNNL_H
+
+#include "trainer/dnnl/arena.h"
+#include "trainer/dnnl/kernels.h"
+#include "trainer/dnnl/primitives.h"
+#include "trainer/ref/ref.h"
+
+struct backend_cpu {
+    struct backend base; /* first */
+    struct engine *engine;
+    const struct kernels *kernels;
+};
+
+static inline const struct backend_cpu *backend_cpu_of(const struct state *state)
+{
+    return (const struct backend_cpu *)state->backend;
+}
+
+enum { GRADIENTS = 2 }; /* parts that a map's gradient is the sum of; more are added up */
+
+/* What a node has: blocks of the arena while it is planned, then memory. NULL or -1: not wanted. */
+struct node_blocks {
+    int x, out, chosen, packed_forward, packed_data, params, to_input;
+    int gradients[GRADIENTS];
+};
+
+struct node_memory {
+    float *x;   /* conv in training: before BN, then its gradient; blocked */
+    float *out; /* blocked; NODE_INPUT also plain; NODE_GLOBAL_AVG, NODE_FC [batch][channels] */
+    uint8_t *chosen; /* max pool */
+    float *packed_forward, *packed_data;
+    float *gradients[GRADIENTS]; /* of out, to be added up; [0] may be changed in place */
+    float *to_input;             /* the gradient that the node makes for its input */
+};
+
+struct node_plan {
+    struct map in, out;
+    struct conv *forward, *backward_data, *backward_weights;
+    struct bn bn;
+    struct node_blocks blocks;
+    struct node_memory at;
+    bool needs_grad; /* it or something before it is trained */
+    bool frozen;     /* BN with running statistics in training too */
+    int gradient_count;
+    bool to_residual;             /* passes its own gradient on, after ReLU's mask */
+    bool add_input, add_residual; /* the other one has GRADIENTS parts already: add to its first */
+};
+
+struct program {
+    struct state *state;
+    struct net *net; /* at this program's size */
+    struct program_config config;
+    struct node_plan *nodes;
+    struct arena *arena;
+    int input_block, input_channels; /* layout of the input: block 1 is plain */
+    uint64_t version;                /* of the state that the packed weights are from */
+    int samples;                     /* of the last run */
+    struct {
+        int scratch, staging, packed_gradient, partial, dlogits32, logits, dlogits;
+    } blocks;
+    float *scratch, *staging, *packed_gradient;
+    double *partial;
+    float *dlogits32;         /* [batch][classes] */
+    double *logits, *dlogits; /* [batch][classes] */
+};
+
+static inline bool program_trains(const struct program *program)
+{
+    return program->config.mode == PROGRAM_TRAIN;
+}
+
+/* program.c */
+int program_dnnl_open(struct program **out, struct state *state,
+                      const struct program_config *config);
+void program_dnnl_close(struct program *program);
+size_t program_dnnl_bytes(const struct program *program);
+
+/* plan.c: which maps live when, for a program whose convolutions are open. */
+void plan_dnnl_lives(struct program *program);
+void plan_dnnl_memory(struct program *program); /* after arena_place */
+
+/* pixels.c: half floats [samples][size][size][channels] to [batch][blocks][pixels][block]; what no
+ * pixel belongs to becomes zero. */
+void pixels_dnnl_load(float *dst, const uint16_t *pixels, const struct program *program,
+                      int samples);
+
+/* pass.c */
+int pass_dnnl_run(struct program *program, const struct batch *batch, int slot, double loss_factor,
+                  void (*bucket_ready)(void *user, int bucket), void *user);
+int pass_dnnl_logits(float *dst, struct program *program);
+
+/* update.c: as state_ref_update, in parallel. */
+int update_dnnl(struct state *state, int slot, const struct update *update);
+
+#endif

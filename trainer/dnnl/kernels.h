@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Everything of a step that is not a convolution or a matrix product, on blocked maps:
+ * [batch][blocks][pixels][block], channels rounded up to whole blocks, the lanes past the channels
+ * zero. One source (kernels_body.inc) compiled once per instruction set.
+ *
+ * Batch normalisation reads and writes a map as few times as can be: a pass for the statistics and
+ * one that normalises, adds the residual and applies ReLU; backward the same. Sums are taken per
+ * image and added in the order of the images, so no result depends on the number of threads. */
+#ifndef TRAINER_DNNL_KERNELS_H
+#define TRAINER_DNNL_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct map { /* shape of a blocked map */
+    int batch, blocks, height, width;
+};
+
+struct bn { /* per channel, rounded up to whole blocks; zeros past the channels */
+    const float *gamma, *beta;
+    float *scale, *shift; /* y = scale x + shift */
+    float *centre;        /* the mean, rounded to float */
+    double *mean, *var;   /* of the batch, biased */
+    double *dgamma, *dbeta;
+    double *partial; /* [blocks][batch][2][block] to work in */
+};
+
+struct kernels {
+    const char *name;
+    int block;
+
+    /* Statistics of x into bn, then as bn_apply. */
+    void (*bn_forward)(float *y, const float *x, const float *residual, bool relu, struct bn *bn,
+                       const struct map *map, int threads);
+    /* y = scale x + shift (+ residual), then ReLU; y may be x. residual NULL: none. */
+    void (*bn_apply)(float *y, const float *x, const float *residual, bool relu,
+                     const struct bn *bn, const struct map *map, int threads);
+    /* The gradient of y is a + b (b NULL: a alone), with ReLU taken where y is not <= 0. Turns x
+     * into the gradient of x, a (when keep) into that of the residual; y NULL: worked out again
+     * from x (no residual). frozen: mean and variance are constants. */
+    void (*bn_backward)(float *x, float *a, const float *b, const float *y, bool relu, bool keep,
+                        bool frozen, struct bn *bn, const struct map *map, int threads);
+
+    /* out = max(0, out + residual), or without the ReLU. */
+    void (*add)(float *out, const float *residual, bool relu, const struct map *map, int threads);
+
+    /* chosen: which pixel of the window, [batch][blocks][pixels][block]; NULL: not wanted. in, out:
+     * the maps before and after the pool. Backward overwrites dx. */
+    void (*max_forward)(float *y, uint8_t *chosen, const float *x, int kernel, int stride, int pad,
+                        const struct map *in, const struct map *out, int threads);
+    void (*max_backward)(float *dx, const float *a, const float *b, const uint8_t *chosen,
+                         int kernel, int stride, int pad, const struct map *in,
+                         const struct map *out, int threads);
+    void (*avg_forward)(float *y, const float *x, int kernel, int stride, int pad,
+                        const struct map *in, const struct map *out, int threads);
+    void (*avg_backward)(float *dx, const float *a, const float *b, int kernel, int stride, int pad,
+                         const struct map *in, const struct map *out, int threads);
+
+    /* features: [batch][channels], not blocked. */
+    void (*global_forward)(float *features, const float *x, int channels, const struct map *in,
+                           int threads);
+    void (*global_backward)(float *dx, const float *features, int channels, const struct map *in,
+                            int threads);
+};
+
+extern const struct kernels kernels_avx512, kernels_avx2, kernels_base;
+
+#endif

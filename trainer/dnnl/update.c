@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
+
+#include "common/err.h"
+#include "trainer/dnnl/dnnl.h"
+
+enum { WORTH_THREADS = 1 << 14 }; /* elements */
+
+static bool is_finite(const float *values, size_t count, int threads)
+{
+    int bad = 0;
+#pragma omp parallel for simd num_threads(threads) reduction(+ : bad) schedule(static)
+    for (size_t i = 0; i < count; i++)
+        bad += !(fabsf(values[i]) <= 3.402823466e38f);
+    return bad == 0;
+}
+
+static void nag(float *restrict w, float *restrict v, const float *restrict gradient, size_t count,
+                const struct update *update, float decay, int threads)
+{
+    const float lr = (float)update->lr, momentum = (float)update->momentum;
+    const float grad_scale = (float)update->grad_scale;
+#pragma omp parallel for simd num_threads(threads) schedule(static) if (count >= WORTH_THREADS)
+    for (size_t i = 0; i < count; i++) {
+        float g = grad_scale * gradient[i] + decay * w[i];
+        v[i] = momentum * v[i] + g;
+        w[i] -= lr * (g + momentum * v[i]);
+    }
+}
+
+static void running(float *values, const float *sum, size_t count, double micro_batches)
+{
+    for (size_t i = 0; i < count; i++)
+        values[i] =
+            (float)(values[i] + (double)NET_BN_MOMENTUM * (sum[i] / micro_batches - values[i]));
+}
+
+int update_dnnl(struct state *state, int slot, const struct update *update)
+{
+    if (slot < 0 || slot >= state->slot_total)
+        return err_set(ERR_ARG, "there is no gradient slot %d, only %d", slot, state->slot_total);
+    int threads = state->backend->threads;
+    state->updated_slot = slot;
+    state->updated_finite =
+        is_finite(state->slots + (size_t)slot * state->slot_count, state->metrics_at, threads);
+    if (!state->updated_finite && update->skip_nonfinite)
+        return 0;
+    for (int i = 0; i < state->net->tensor_count; i++) {
+        const struct tensor *tensor = &state->net->tensors[i];
+        const float *sum = state_slot(state, slot, i);
+        float decay = net_decayed(tensor, update->no_bias_decay) ? (float)update->weight_decay : 0;
+        if (sum && tensor->trained)
+            nag(state_values(state, i), state->momentum + state->value_at[i], sum, tensor->count,
+                update, decay, threads);
+        else if (sum)
+            running(state_values(state, i), sum, tensor->count, update->micro_batches);
+    }
+    state->version++;
+    return 0;
+}
