@@ -137,7 +137,7 @@ static const char *const foreign_keys[] = {
     /* inspect, preview, predict, export */
     "check", "extract", "replay", "epoch", "chunk", "top", "logits", "csv", "onnx", "timm",
     /* bench-decode, bench-loader, bench-feed, bench-step */
-    "seconds", "batch", "prefetch-mib", "rounds", "only",
+    "seconds", "batch", "prefetch-mib", "rounds", "only", "channels", "steps", "warmup",
     /* all */
     "json", "verbose", NULL};
 

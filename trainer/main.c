@@ -11,6 +11,7 @@
 #include "common/stop.h"
 #include "trainer/evaluate.h"
 #include "trainer/loop.h"
+#include "trainer/openmp.h"
 
 /* One call of the program. */
 struct job {
@@ -205,6 +206,7 @@ static void close_job(struct job *job)
 
 int main(int argc, char **argv)
 {
+    openmp_limit_spinning(argv);
     static struct job job = {.dir = {.lock = -1}};
     log_open("satchel-trainer");
     stop_install(true);

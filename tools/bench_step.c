@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* satchel-bench-step: how fast this machine trains: whole steps (forward, loss, backward, update)
+ * on synthetic data, without loaders. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "common/clock.h"
+#include "common/err.h"
+#include "common/half.h"
+#include "common/log.h"
+#include "common/opt.h"
+#include "common/stop.h"
+#include "proto/philox.h"
+#include "proto/recipe.h"
+#include "trainer/backend.h"
+#include "trainer/openmp.h"
+
+enum { CLASSES = 1000, MAX_STEPS = 100000 };
+
+struct values {
+    const char *model, *device, *backend, *precision;
+    int64_t batch, threads, size, channels, steps, warmup;
+};
+
+static const struct opt options[] = {
+    {"model", OPT_STRING, offsetof(struct values, model), .fallback = "resnet50a",
+     .value_name = "M", .help = "the network, as satchel-trainer names it"},
+    {"batch", OPT_INT, offsetof(struct values, batch), .fallback = "32", .min = 1, .max = 65536,
+     .value_name = "N", .help = "images of a step"},
+    {"size", OPT_INT, offsetof(struct values, size), .fallback = "224", .min = 1,
+     .max = SPEC_MAX_SIZE_PX, .value_name = "N", .help = "side of the images in px"},
+    {"channels", OPT_INT, offsetof(struct values, channels), .fallback = "3", .min = 1, .max = 3,
+     .value_name = "N", .help = "channels of the images"},
+    {"device", OPT_CHOICE, offsetof(struct values, device), .fallback = "auto",
+     .choices = "auto|cpu|cuda", .help = "where it runs"},
+    {"backend", OPT_CHOICE, offsetof(struct values, backend), .fallback = "auto",
+     .choices = "auto|ref|dnnl|cuda", .help = "what runs it"},
+    {"precision", OPT_CHOICE, offsetof(struct values, precision), .fallback = "fp32",
+     .choices = "fp32|bf16|fp16", .help = "of activations and gradients"},
+    {"threads", OPT_INT, offsetof(struct values, threads), .fallback = "0", .min = 0, .max = 1024,
+     .value_name = "N", .help = "threads on a CPU; 0: all that the process may use"},
+    {"steps", OPT_INT, offsetof(struct values, steps), .fallback = "10", .min = 1, .max = MAX_STEPS,
+     .value_name = "N", .help = "steps that are timed; the median counts"},
+    {"warmup", OPT_INT, offsetof(struct values, warmup), .fallback = "2", .min = 0,
+     .max = MAX_STEPS, .value_name = "N", .help = "steps before those"},
+};
+
+struct bench {
+    const struct values *values;
+    const struct backend_ops *ops;
+    struct backend *backend;
+    struct net *net;
+    struct state *state;
+    struct program *program;
+    uint16_t *pixels;           /* [batch][size][size][channels] */
+    struct chunk_label *labels; /* [batch] */
+    double *step_s;             /* [steps] */
+};
+
+/* Noise of about the range of normalised images. */
+static void fill_batch(struct bench *bench)
+{
+    const struct values *values = bench->values;
+    size_t count = (size_t)(values->batch * values->size * values->size * values->channels);
+    const uint32_t key[2] = {0, 0};
+    for (size_t i = 0; i < count; i += 4) {
+        const uint32_t counter[4] = {(uint32_t)i, (uint32_t)((uint64_t)i >> 32), 0, 0};
+        struct philox_block block = philox(counter, key);
+        for (size_t k = 0; k < 4 && i + k < count; k++)
+            bench->pixels[i + k] = half_from_float((float)block.word[k] * 0x1p-30f - 2);
+    }
+    for (int64_t i = 0; i < values->batch; i++) {
+        uint32_t class = (uint32_t)i * 7919 % CLASSES;
+        bench->labels[i] = (struct chunk_label){class, class, 1};
+    }
+}
+
+static int fill_state(struct bench *bench)
+{
+    int code = 0;
+    for (int i = 0; i < bench->net->tensor_count && !code; i++) {
+        const struct tensor *tensor = &bench->net->tensors[i];
+        float *values = malloc(tensor->count * sizeof *values);
+        if (!values)
+            return err_set(ERR_NOMEM, "out of memory for %s", tensor->name);
+        net_init_tensor(values, tensor, "xavier", false, 0);
+        code = bench->ops->state_set(bench->state, STATE_WEIGHT, i, values);
+        free(values);
+    }
+    return code;
+}
+
+static enum precision precision_of(const char *name)
+{
+    return strcmp(name, "fp32") == 0   ? PRECISION_FP32
+           : strcmp(name, "bf16") == 0 ? PRECISION_BF16
+                                       : PRECISION_FP16;
+}
+
+static int open_bench(struct bench *bench, const struct values *values)
+{
+    const struct backend_config config = {.threads = (int)values->threads,
+                                          .precision = precision_of(values->precision)};
+    const struct program_config program = {.mode = PROGRAM_TRAIN, .batch = (int)values->batch};
+    size_t pixels = (size_t)(values->batch * values->size * values->size * values->channels);
+    bench->values = values;
+    int code = backend_open(&bench->backend, &bench->ops, values->device, values->backend, &config);
+    if (!code)
+        code =
+            net_open(&bench->net, values->model, (int)values->size, (int)values->channels, CLASSES);
+    if (!code)
+        code = bench->ops->state_open(&bench->state, bench->backend, bench->net, 1);
+    if (!code)
+        code = bench->ops->program_open(&bench->program, bench->state, &program);
+    if (code)
+        return code;
+    bench->pixels = bench->ops->host_alloc(bench->backend, pixels * sizeof *bench->pixels);
+    bench->labels = calloc((size_t)values->batch, sizeof *bench->labels);
+    bench->step_s = calloc((size_t)values->steps, sizeof *bench->step_s);
+    if (!bench->pixels || !bench->labels || !bench->step_s)
+        return err_set(ERR_NOMEM, "out of memory for a batch of %lld images",
+                       (long long)values->batch);
+    fill_batch(bench);
+    return fill_state(bench);
+}
+
+static void close_bench(struct bench *bench)
+{
+    if (bench->ops) {
+        bench->ops->program_close(bench->program);
+        bench->ops->state_close(bench->state);
+        if (bench->pixels)
+            bench->ops->host_free(bench->backend, bench->pixels);
+        bench->ops->close(bench->backend);
+    }
+    net_close(bench->net);
+    free(bench->labels);
+    free(bench->step_s);
+}
+
+static int step(const struct bench *bench)
+{
+    const struct batch batch = {bench->pixels, bench->labels, (int)bench->values->batch};
+    const struct update update = {
+        .lr = 1e-3, .momentum = 0.9, .weight_decay = 1e-4, .grad_scale = 1, .micro_batches = 1};
+    int code =
+        bench->ops->run(bench->program, &batch, 0, 1.0 / (double)bench->values->batch, NULL, NULL);
+    if (!code)
+        code = bench->ops->update(bench->state, 0, &update);
+    return code ? code : bench->ops->synchronise(bench->backend);
+}
+
+static int measure(struct bench *bench)
+{
+    const struct values *values = bench->values;
+    for (int64_t i = -values->warmup; i < values->steps; i++) {
+        if (stop_requested())
+            return err_set(ERR_STOPPED, "stopped before the measurement was complete");
+        double begin = clock_seconds();
+        int code = step(bench);
+        if (code)
+            return code;
+        if (i >= 0)
+            bench->step_s[i] = clock_seconds() - begin;
+    }
+    return 0;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Of the process so far, as the kernel counts it. */
+static double peak_bytes(void)
+{
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? (double)usage.ru_maxrss * 1024 : 0;
+}
+
+static void print(struct bench *bench, bool json)
+{
+    const struct values *values = bench->values;
+    qsort(bench->step_s, (size_t)values->steps, sizeof *bench->step_s, by_value);
+    double median_s =
+        (bench->step_s[(values->steps - 1) / 2] + bench->step_s[values->steps / 2]) / 2;
+    double rate = (double)values->batch / median_s;
+    printf("%s, batch %lld, %lld px: %.1f images/s, %.1f ms a step (median of %lld, least %.1f), "
+           "peak memory %.0f MiB (%s)\n",
+           values->model, (long long)values->batch, (long long)values->size, rate, median_s * 1e3,
+           (long long)values->steps, bench->step_s[0] * 1e3, peak_bytes() / (1 << 20),
+           bench->ops->describe(bench->backend));
+    if (json)
+        printf("{\"images_per_second\": %.2f, \"step_ms\": %.3f, \"peak_bytes\": %.0f}\n", rate,
+               median_s * 1e3, peak_bytes());
+}
+
+int main(int argc, char **argv)
+{
+    openmp_limit_spinning(argv);
+    struct values values;
+    struct bench bench = {0};
+    struct opt_section section = {"Step", options, ARRAY_COUNT(options), &values, false};
+    struct opt_program program = {
+        .name = "satchel-bench-step",
+        .usage = "[OPTIONS]",
+        .summary = "Times whole training steps on synthetic data, without loaders.",
+        .sections = &section,
+        .section_count = 1,
+        .json = true,
+    };
+    log_open(program.name);
+    int code = opt_parse(&program, argc, argv);
+    if (!code && !program.finished) {
+        stop_install(false);
+        code = open_bench(&bench, &values);
+        if (!code)
+            code = measure(&bench);
+        if (!code)
+            print(&bench, program.json_wanted);
+    }
+    if (code)
+        log_error("%s", err_message());
+    close_bench(&bench);
+    opt_release(&program);
+    return err_exit_status(code);
+}
