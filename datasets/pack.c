@@ -31,6 +31,8 @@ struct place {
     char *reason;
     struct source_buffer buffer;
     uint8_t *planes; /* malloc'ed, when files are decoded */
+    uint8_t *index;  /* malloc'ed, NULL: none */
+    size_t index_bytes;
     uint32_t width, height;
 };
 
@@ -73,6 +75,17 @@ static bool claim(struct pack *pack, size_t *i)
     return got;
 }
 
+/* The worker's index is overwritten by its next image: this one's own copy. */
+static int keep_index(struct place *place, const uint8_t *index, size_t bytes)
+{
+    place->index = malloc(bytes);
+    if (!place->index)
+        return err_set(ERR_NOMEM, "out of memory for a side index");
+    memcpy(place->index, index, bytes);
+    place->index_bytes = bytes;
+    return 0;
+}
+
 static int prepare(const struct pack *pack, struct place *place, size_t i, void *decoder)
 {
     const struct image_decoder *ops = pack->options->decoder;
@@ -89,6 +102,15 @@ static int prepare(const struct pack *pack, struct place *place, size_t i, void 
     if (pack->options->encoding == STORE_RAW)
         return ops->planes(decoder, &place->planes, &place->width, &place->height,
                            place->buffer.data, place->buffer.bytes);
+    if (pack->options->index_mcus >= 0) {
+        const uint8_t *index = NULL;
+        size_t index_bytes = 0;
+        code = ops->index(decoder, &index, &index_bytes, &place->width, &place->height,
+                          place->buffer.data, place->buffer.bytes,
+                          (uint32_t)pack->options->index_mcus);
+        if (code || index)
+            return code ? code : keep_index(place, index, index_bytes);
+    }
     return ops->check(decoder, &place->width, &place->height, place->buffer.data,
                       place->buffer.bytes);
 }
@@ -140,8 +162,9 @@ static void give_back(struct pack *pack, struct place *place, size_t i)
     if (place->buffer.room > KEEP_BYTES)
         source_buffer_free(&place->buffer);
     free(place->planes);
+    free(place->index);
     free(place->reason);
-    place->planes = NULL;
+    place->planes = place->index = NULL;
     place->reason = NULL;
     pthread_mutex_lock(&pack->lock);
     place->ready = false;
@@ -186,6 +209,8 @@ static int write_place(struct pack *pack, struct pack_result *result, const stru
         .image = place->planes ? place->planes : place->buffer.data,
         .image_bytes =
             place->planes ? 3 * (size_t)place->width * place->height : place->buffer.bytes,
+        .index = place->index,
+        .index_bytes = place->index ? place->index_bytes : 0,
     };
     const char *reason = record_refuse(&sample);
     if (reason)
@@ -194,6 +219,7 @@ static int write_place(struct pack *pack, struct pack_result *result, const stru
     if (!code) {
         result->samples++;
         result->image_bytes += sample.image_bytes;
+        result->indexed += sample.index != NULL;
     }
     return code;
 }
@@ -280,6 +306,7 @@ static void stop_workers(struct pack *pack)
     for (size_t i = 0; pack->places && i < pack->place_count; i++) {
         source_buffer_free(&pack->places[i].buffer);
         free(pack->places[i].planes);
+        free(pack->places[i].index);
         free(pack->places[i].reason);
     }
     free(pack->places);

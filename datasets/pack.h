@@ -20,6 +20,11 @@ struct image_decoder {
     void (*close)(void *state); /* accepts NULL */
     /* Is it a decodable image, and of which size? */
     int (*check)(void *state, uint32_t *width, uint32_t *height, const uint8_t *file, size_t bytes);
+    /* The side index of an image, with an entry every mcus units (0: at each row of them), and its
+     * size. Whoever gets an index has shown that it is whole: it need not be checked. *index NULL:
+     * an image that goes without; it must be checked. Valid until the state's next call. */
+    int (*index)(void *state, const uint8_t **index, size_t *index_bytes, uint32_t *width,
+                 uint32_t *height, const uint8_t *file, size_t bytes, uint32_t mcus);
     /* The image as planes R, G, B, each width x height bytes, malloc'ed. */
     int (*planes)(void *state, uint8_t **planes, uint32_t *width, uint32_t *height,
                   const uint8_t *file, size_t bytes);
@@ -31,6 +36,7 @@ struct pack_options {
     const char *const *class_names; /* [classes of the source], NULL: unknown */
     const char *packed_by;
     enum store_encoding encoding; /* STORE_RAW: files are decoded */
+    int64_t index_mcus;           /* side index of each JPEG, every so many units; -1: none */
     int jobs;                     /* worker threads, at least 1 */
     bool skip_bad;                /* leave bad files out instead of refusing all */
     const struct image_decoder *decoder;

@@ -44,8 +44,23 @@ struct store_writer {
     size_t digest_room;
 };
 
+/* LMDB calls any write that the file system cut short an I/O error. One more write at the end of
+ * the file, which is lost anyway, gets the real reason. */
+static int reason_of_short_write(const struct store_writer *writer)
+{
+    static const uint8_t zeros[64 << 10];
+    for (int i = 0; i < 2; i++) {
+        off_t end = lseek(writer->fd, 0, SEEK_END);
+        if (end < 0 || pwrite(writer->fd, zeros, sizeof zeros, end) < 0)
+            return errno;
+    }
+    return EIO;
+}
+
 static int lmdb_error(const struct store_writer *writer, int code)
 {
+    if (code == EIO)
+        code = reason_of_short_write(writer);
     const char *reason = code > 0 ? strerror(code) : mdb_strerror(code);
     return err_set(code > 0 ? ERR_IO : ERR_INTERNAL, "%s: cannot write: %s", writer->partial,
                    reason);

@@ -10,24 +10,62 @@
 
 #include "common/err.h"
 #include "loader/decode.h"
+#include "loader/jpeg_index.h"
 
-static int open_decoder(void **state)
-{
+/* One thread's. */
+struct tools_of_thread {
     struct decoder *decoder;
-    int code = decoder_open(&decoder);
-    *state = code ? NULL : decoder;
-    return code;
-}
+    struct jpeg_indexer *indexer;
+};
 
 static void close_decoder(void *state)
 {
-    decoder_close(state);
+    struct tools_of_thread *tools = state;
+    if (!tools)
+        return;
+    decoder_close(tools->decoder);
+    jpeg_indexer_close(tools->indexer);
+    free(tools);
+}
+
+static int open_decoder(void **state)
+{
+    struct tools_of_thread *tools = calloc(1, sizeof *tools);
+    *state = NULL;
+    if (!tools)
+        return err_set(ERR_NOMEM, "out of memory for a decoder");
+    int code = decoder_open(&tools->decoder);
+    if (!code)
+        code = jpeg_indexer_open(&tools->indexer);
+    if (code)
+        close_decoder(tools);
+    else
+        *state = tools;
+    return code;
 }
 
 static int check(void *state, uint32_t *width, uint32_t *height, const uint8_t *file, size_t bytes)
 {
+    const struct tools_of_thread *tools = state;
     uint32_t components;
-    return decode_check(state, width, height, &components, file, bytes);
+    return decode_check(tools->decoder, width, height, &components, file, bytes);
+}
+
+static int make_index(void *state, const uint8_t **index, size_t *index_bytes, uint32_t *width,
+                      uint32_t *height, const uint8_t *file, size_t bytes, uint32_t mcus)
+{
+    const struct tools_of_thread *tools = state;
+    struct jpeg_header header;
+    enum jpeg_refusal refusal = jpeg_header_parse(&header, file, bytes);
+    *index = NULL;
+    if (refusal != JPEG_TAKEN)
+        return 0;
+    int code = jpeg_index_build(tools->indexer, index, index_bytes, &refusal, file, bytes, mcus);
+    if (refusal != JPEG_TAKEN)
+        *index = NULL;
+    *width = header.width;
+    *height = header.height;
+    return code;
 }
 
 /* Where image sample i falls on an axis of a plane: between samples low and low + 1, share/scale of
@@ -84,8 +122,9 @@ static void to_rgb(uint8_t *dst, size_t count, enum planes_colour colour, const 
 static int planes_of(void *state, uint8_t **out, uint32_t *width, uint32_t *height,
                      const uint8_t *file, size_t bytes)
 {
+    const struct tools_of_thread *tools = state;
     struct planes planes;
-    int code = decode_file(state, &planes, file, bytes);
+    int code = decode_file(tools->decoder, &planes, file, bytes);
     if (code)
         return code;
     size_t count = (size_t)planes.width * planes.height;
@@ -110,7 +149,8 @@ static int planes_of(void *state, uint8_t **out, uint32_t *width, uint32_t *heig
     return 0;
 }
 
-const struct image_decoder image_decoder = {open_decoder, close_decoder, check, planes_of};
+const struct image_decoder image_decoder = {open_decoder, close_decoder, check, make_index,
+                                            planes_of};
 
 int image_decoder_jobs(void)
 {

@@ -17,6 +17,7 @@
 #include "datasets/check.h"
 #include "datasets/fault.h"
 #include "datasets/pack.h"
+#include "loader/jpeg_index.h"
 #include "tools/image_decoder.h"
 
 enum { BAD_LINES = 20 }; /* bad files listed on the terminal; --json lists all */
@@ -42,8 +43,10 @@ static const struct opt options[] = {
     {"encoding", OPT_CHOICE, offsetof(struct values, encoding), .choices = "jpeg|raw",
      .value_name = "NAME",
      .help = "jpeg keeps the files' bytes, raw stores pixels; default raw for idx, else jpeg"},
-    {"index", OPT_INT, offsetof(struct values, index), .fallback = "0", .min = 0, .max = 65535,
-     .value_name = "MCUS", .help = "side index of each JPEG (not in this version)"},
+    {"index", OPT_INT, offsetof(struct values, index), .fallback = "8", .min = -1,
+     .max = JPEG_INDEX_MAX_MCUS, .value_name = "MCUS",
+     .help = "side index of each JPEG, with an entry every so many MCUs, so that loaders decode "
+             "crops alone; 0: one entry a row of MCUs; -1: none"},
     {"resize-short", OPT_INT, offsetof(struct values, resize_short), .fallback = "0", .min = 0,
      .max = 65535, .value_name = "PX",
      .help = "shrink images to this short side (not in this version)"},
@@ -62,7 +65,6 @@ static const struct opt options[] = {
 static int refuse_later(const struct values *values)
 {
     const char *option = values->labels         ? "--labels"
-                         : values->index        ? "--index"
                          : values->resize_short ? "--resize-short"
                          : values->quality      ? "--quality"
                          : values->resume       ? "--resume"
@@ -175,6 +177,8 @@ static void print_text(const char *out, const struct pack_result *result)
     printf("%s: %" PRIu32 " samples of %" PRIu32 " classes, %.1f MB (images %.1f MB)\n", out,
            result->samples, result->classes, (double)result->bytes / 1e6,
            (double)result->image_bytes / 1e6);
+    if (result->indexed)
+        printf("%" PRIu64 " with a side index\n", result->indexed);
     printf("fingerprint %s\n", fingerprint);
     if (result->bad_count)
         printf("%zu bad files left out\n", result->bad_count);
@@ -196,8 +200,10 @@ static int pack(const struct values *values, const struct source *source, bool j
     struct pack_result result;
     char **names = NULL, packed_by[256];
     const char *encoding = values->encoding ? values->encoding : source->channels ? "raw" : "jpeg";
-    snprintf(packed_by, sizeof packed_by, "satchel-pack %s --source %s --encoding %s%s",
-             SATCHEL_VERSION, values->source, encoding, values->skip_bad ? " --skip-bad" : "");
+    snprintf(packed_by, sizeof packed_by,
+             "satchel-pack %s --source %s --encoding %s --index %lld%s", SATCHEL_VERSION,
+             values->source, encoding, (long long)values->index,
+             values->skip_bad ? " --skip-bad" : "");
     size_t classes = source->list.class_count;
     if (values->class_names) {
         int code = class_names_read(&names, values->class_names, source->list.class_ids, classes);
@@ -212,6 +218,7 @@ static int pack(const struct values *values, const struct source *source, bool j
         .encoding = encoding[0] == 'r' ? STORE_RAW : STORE_JPEG,
         .jobs = values->jobs ? (int)values->jobs : image_decoder_jobs(),
         .skip_bad = values->skip_bad,
+        .index_mcus = values->index,
         .decoder = &image_decoder,
     };
     int code = pack_run(&result, source, &pack_options);

@@ -362,8 +362,9 @@ static void test_foreign_record(void **state)
     }
 }
 
-/* Flips bytes anywhere in the file. Each record then reads as what was written or is refused; the
- * worst end is the fault handler's exit with status 1, in a child. */
+/* Flips bytes anywhere in the file, and in every other round in LMDB's tree. Each record then reads
+ * as what was written or is refused; the worst end is the fault handler's exit with status 1, in a
+ * child. */
 static int read_damaged(const char *path)
 {
     fault_install();
@@ -386,10 +387,18 @@ static int read_damaged(const char *path)
     return damaged ? 2 : 0;
 }
 
+/* Branch, leaf and meta pages: page number, two zero bytes, flags (docs/format.md). */
+static bool is_tree_page(const uint8_t *page, size_t number)
+{
+    uint64_t own;
+    memcpy(&own, page, sizeof own);
+    return own == number && (page[10] == 1 || page[10] == 2 || page[10] == 8);
+}
+
 static void test_damage_anywhere(void **state)
 {
     (void)state;
-    enum { ROUNDS = 150 };
+    enum { ROUNDS = 200, PAGE_BYTES = 4096 };
     const char *directory = testing_directory();
     char path[TESTING_PATH_BYTES], bad[TESTING_PATH_BYTES];
     size_t bytes;
@@ -397,12 +406,22 @@ static void test_damage_anywhere(void **state)
     write_store(testing_path(path, directory, "a.lmdb"), 1);
     uint8_t *data = slurp(path, &bytes);
     testing_path(bad, directory, "bad.lmdb");
+    size_t tree_pages[64], tree_count = 0;
+    for (size_t page = 0; page < bytes && tree_count < 64; page += PAGE_BYTES) {
+        if (is_tree_page(data + page, page / PAGE_BYTES))
+            tree_pages[tree_count++] = page;
+    }
+    assert_in_range(tree_count, 3, 63);
     int ends[4] = {0};
     for (int round = 0; round < ROUNDS; round++) {
         uint8_t *copy = malloc(bytes);
         memcpy(copy, data, bytes);
-        for (int flips = round % 3 ? 1 : 30; flips > 0; flips--)
-            copy[testing_random(&seed) % bytes] = (uint8_t)testing_random(&seed);
+        for (int flips = round % 3 ? 1 : 30; flips > 0; flips--) {
+            size_t at = testing_random(&seed) % bytes;
+            if (round % 2)
+                at = tree_pages[testing_random(&seed) % tree_count] + at % PAGE_BYTES;
+            copy[at] = (uint8_t)testing_random(&seed);
+        }
         spew(bad, copy, bytes);
         free(copy);
         pid_t child = fork();

@@ -102,7 +102,7 @@ static void test_pack_and_inspect(void **state)
     cJSON *json = json_of(got);
     assert_true(number_of(json, "samples") == 15);
     assert_true(number_of(json, "classes") == 3);
-    assert_true(number_of(json, "indexed") == 0);
+    assert_true(number_of(json, "indexed") == 11); /* every fourth is progressive */
     assert_true(number_of(json, "bytes") > 0);
     assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(json, "bad")), 0);
     strcpy(fingerprint, cJSON_GetObjectItem(json, "fingerprint")->valuestring);
@@ -123,6 +123,16 @@ static void test_pack_and_inspect(void **state)
     free(bytes.data);
     free(picture.data);
     expect(run(inspect_program, out, "--extract", "15", NULL), 2, "no record 15");
+    /* The index is beside the data, not part of it. */
+    char plain[TESTING_PATH_BYTES];
+    got = run(pack_program, "--source", "folder", folders, "--out",
+              testing_path(plain, testing_directory(), "plain.lmdb"), "--index", "-1", "--json",
+              NULL);
+    assert_int_equal(got->status, 0);
+    json = json_of(got);
+    assert_true(number_of(json, "indexed") == 0);
+    assert_string_equal(cJSON_GetObjectItem(json, "fingerprint")->valuestring, fingerprint);
+    cJSON_Delete(json);
     expect(run(pack_program, "--source", "folder", folders, "--out", out, NULL), 2, "exists");
 }
 
@@ -165,7 +175,7 @@ static void test_refusals(void **state)
     expect(run(pack_program, "--source", "rec", folders, "--out", out, NULL), 1, "not built into");
     expect(run(pack_program, "--source", "folder", folders, "--out", out, "--resume", NULL), 1,
            "--resume");
-    expect(run(pack_program, "--source", "folder", folders, "--out", out, "--index", "4", NULL), 1,
+    expect(run(pack_program, "--source", "folder", folders, "--out", out, "--index", "x", NULL), 2,
            "--index");
     assert_int_equal(count_names(directory), 0);
     write_file(directory, "text.lmdb", "hello\n", 6);
