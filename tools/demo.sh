@@ -17,7 +17,7 @@ say "2. Build (release) in demo/build"
 mkdir -p "$demo"
 [ -d "$demo/build" ] || meson setup "$demo/build" . --buildtype=release -Dtests=false >"$demo/setup.log" ||
     { cat "$demo/setup.log" >&2; exit 1; }
-ninja -C "$demo/build"
+ninja --quiet -C "$demo/build"
 bin=$demo/build
 
 say "3. Pack Fashion-MNIST: 60,000 training and 10,000 validation images"
