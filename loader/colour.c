@@ -16,14 +16,9 @@ static const double eigenvectors[3][3] = {
 };
 
 enum {
-    CENTRE = 16384,  /* Cb and Cr of grey: 128 in Q7 */
-    RED_V = 13173,   /* 1.402 - 1 */
-    GREEN_V = 23401, /* 0.714136 */
-    GREEN_U = 11277, /* 0.344136 */
-    BLUE_U = 25297,  /* 1.772 - 1 */
-    LUMA_R = 9798,   /* 0.299 */
-    LUMA_G = 19235,  /* 0.587 */
-    LUMA_B = 3735,   /* 0.114 */
+    LUMA_R = 9798,  /* 0.299 */
+    LUMA_G = 19235, /* 0.587 */
+    LUMA_B = 3735,  /* 0.114 */
 };
 
 #define Q7_UNIT 0.0078125f /* 1 / 128, exact */
@@ -96,10 +91,11 @@ void colour_clamp(int16_t *values, size_t count)
 void colour_ycc_to_rgb(int16_t *y, int16_t *cb, int16_t *cr, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        int luma = y[i], u = cb[i] - CENTRE, v = cr[i] - CENTRE;
-        y[i] = clamp_q7(luma + (v + multiply_q15(v, RED_V)));
-        cb[i] = clamp_q7(luma - (multiply_q15(v, GREEN_V) + multiply_q15(u, GREEN_U)));
-        cr[i] = clamp_q7(luma + (u + multiply_q15(u, BLUE_U)));
+        int luma = y[i], u = cb[i] - COLOUR_CENTRE, v = cr[i] - COLOUR_CENTRE;
+        y[i] = clamp_q7(luma + (v + multiply_q15(v, COLOUR_RED_V)));
+        cb[i] =
+            clamp_q7(luma - (multiply_q15(v, COLOUR_GREEN_V) + multiply_q15(u, COLOUR_GREEN_U)));
+        cr[i] = clamp_q7(luma + (u + multiply_q15(u, COLOUR_BLUE_U)));
     }
 }
 

@@ -14,6 +14,15 @@
 
 #include "proto/spec.h"
 
+/* JFIF's matrix as Q15 (colour_ycc_to_rgb), and where Cb and Cr of grey are. */
+enum {
+    COLOUR_CENTRE = 16384,  /* 128 in Q7 */
+    COLOUR_RED_V = 13173,   /* 1.402 - 1 */
+    COLOUR_GREEN_V = 23401, /* 0.714136 */
+    COLOUR_GREEN_U = 11277, /* 0.344136 */
+    COLOUR_BLUE_U = 25297,  /* 1.772 - 1 */
+};
+
 /* One sample's factors and constants. */
 struct colour_params {
     unsigned channels; /* 1 or 3 */

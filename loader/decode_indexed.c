@@ -156,6 +156,19 @@ static struct jpeg_index_entry entry_behind(const struct decode_indexed *decoder
     return (struct jpeg_index_entry){.bit = decoder->index.scan_bytes * 8};
 }
 
+/* Asks for the bytes of a row's MCU columns [x0, x1): they come from a map that is rarely in cache.
+ */
+static void prefetch_row(const struct decode_indexed *decoder, uint32_t row, uint32_t x0,
+                         uint32_t x1)
+{
+    const struct jpeg_index *index = &decoder->index;
+    uint32_t entry = row * index->entries_per_row;
+    size_t begin = entry_behind(decoder, entry + x0 / index->mcus_per_entry).bit / 8;
+    size_t end = entry_behind(decoder, entry + ceil_div(x1, index->mcus_per_entry)).bit / 8;
+    for (end = end < index->scan_bytes ? end : index->scan_bytes; begin < end; begin += ALIGNMENT)
+        __builtin_prefetch(decoder->scan + begin);
+}
+
 /* Starts a run over MCU columns [x0, x1) of a row. */
 static int run_begin(struct decode_indexed *decoder, struct run *run, uint32_t row, uint32_t x0,
                      uint32_t x1)
@@ -335,6 +348,8 @@ static int decode_rows(struct decode_indexed *decoder)
         code = run_begin(decoder, a, row, box->x0, box->x1);
         if (!code)
             code = run_begin(decoder, b, row + 1, box->x0, box->x1);
+        for (uint32_t next = row + 2; next < min_u32(row + 4, box->y1); next++)
+            prefetch_row(decoder, next, box->x0, box->x1);
         if (!code)
             code = finish_two(decoder, a, b);
     }

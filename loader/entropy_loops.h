@@ -55,7 +55,7 @@ INLINE uint32_t take(struct walk *w, const struct huffman *table)
     uint32_t entry = table->fast[w->window >> (64 - HUFFMAN_BITS)];
     if (__builtin_expect((entry & 0xff) == 0, 0)) {
         refill(w);
-        entry = huffman_slow(table, entry, w->window);
+        entry = entry ? huffman_long(entry, w->window) : huffman_slow(table, w->window);
     }
     w->window <<= entry & 63;
     return entry;

@@ -33,6 +33,11 @@ static uint32_t entry_of(uint32_t length, uint32_t advance, int32_t value)
     return length | advance << 8 | (uint32_t)(uint16_t)value << 16;
 }
 
+static uint32_t long_entry(uint32_t length, uint32_t size, uint32_t advance)
+{
+    return length << 24 | size << 16 | advance << 8;
+}
+
 /* Fills the entries of all windows that begin with this code. */
 static void fill_code(struct huffman *table, uint32_t code, uint32_t length, uint8_t symbol)
 {
@@ -40,7 +45,7 @@ static void fill_code(struct huffman *table, uint32_t code, uint32_t length, uin
     uint32_t *entry = &table->fast[code << (HUFFMAN_BITS - length)];
     if (length + size > HUFFMAN_BITS) {
         for (uint32_t i = 0; i < 1u << (HUFFMAN_BITS - length); i++)
-            entry[i] = length << 8;
+            entry[i] = long_entry(length, size, advance);
         return;
     }
     uint32_t repeat = 1u << (HUFFMAN_BITS - length - size);
@@ -86,19 +91,17 @@ bool huffman_build(struct huffman *table, const struct jpeg_huffman_spec *spec, 
     return true;
 }
 
-uint32_t huffman_slow(const struct huffman *table, uint32_t entry, uint64_t window)
+uint32_t huffman_slow(const struct huffman *table, uint64_t window)
 {
-    uint32_t code = (uint32_t)(window >> 48);
-    uint32_t length = entry ? entry >> 8 : HUFFMAN_BITS + 1;
+    uint32_t code = (uint32_t)(window >> 48), length = HUFFMAN_BITS + 1;
     while (length <= 16 && code >= table->limit[length])
         length++;
     if (length > 16)
         return entry_of(0, table->dc ? 0 : HUFFMAN_END, 0);
     int32_t index = (int32_t)(code >> (16 - length)) + table->first[length];
     uint8_t symbol = table->symbols[index & 255];
-    uint32_t size = size_of(table, symbol);
-    uint32_t bits = size ? (uint32_t)(window << length >> (64 - size)) : 0;
-    return entry_of(length + size, advance_of(table, symbol), extend(bits, size));
+    return huffman_long(long_entry(length, size_of(table, symbol), advance_of(table, symbol)),
+                        window);
 }
 
 static bool load(struct huffman *table, struct jpeg_huffman_spec *known, bool *ready,

@@ -39,10 +39,18 @@ struct huffman {
 /* False when the lengths do not make a prefix code or a DC symbol is above 15. */
 bool huffman_build(struct huffman *table, const struct jpeg_huffman_spec *spec, bool dc);
 
-/* Resolves the symbol at the top of the window, whose first HUFFMAN_SYMBOL_BITS bits are real;
- * entry is what fast[] holds for it. A code that the table does not have gives an entry with length
- * 0 that ends the block. */
-uint32_t huffman_slow(const struct huffman *table, uint32_t entry, uint64_t window);
+/* Both resolve the symbol at the top of the window, whose first HUFFMAN_SYMBOL_BITS bits are real.
+ * A code that the table does not have gives an entry with length 0 that ends the block. */
+uint32_t huffman_slow(const struct huffman *table, uint64_t window);
+
+static inline uint32_t huffman_long(uint32_t entry, uint64_t window)
+{
+    uint32_t length = entry >> 24, size = entry >> 16 & 0xff;
+    int64_t magnitude = (int64_t)(window << length); /* at the top, its first bit the sign */
+    uint64_t value = (uint64_t)magnitude >> 1 >> (63 - size);
+    value += ~(uint64_t)(magnitude >> 63) & ((~0ull << size) + 1); /* T.81 F.2.2.1, EXTEND */
+    return (length + size) | (entry & 0xff00) | (uint32_t)value << 16;
+}
 
 /* The tables of an image, rebuilt only where they differ from those of the image before. */
 struct huffman_set {

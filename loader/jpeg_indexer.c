@@ -129,7 +129,7 @@ static uint32_t take(struct entropy_stream *stream, const struct huffman *table)
     refill(stream);
     uint32_t entry = table->fast[stream->window >> (64 - HUFFMAN_BITS)];
     if ((entry & 0xff) == 0)
-        entry = huffman_slow(table, entry, stream->window);
+        entry = entry ? huffman_long(entry, stream->window) : huffman_slow(table, stream->window);
     stream->window <<= entry & 0xff;
     stream->used += entry & 0xff;
     return (entry & 0xff) == 0 ? 0 : entry;

@@ -5,16 +5,26 @@
 #include <string.h>
 
 #include "common/err.h"
-#include "loader/colour.h"
 #include "loader/crop.h"
 #include "loader/decode.h"
 #include "loader/resize.h"
 
+enum { ROWS = 8 }; /* that are resized and converted together, in the first cache */
+
+/* A sample before the jitter. */
+struct picture {
+    int16_t *plane[3]; /* [size][size] each, Q7, one allocation */
+    size_t room;       /* values in each */
+    size_t count;      /* values in use */
+    struct colour_params params;
+    struct colour_source source; /* of the above */
+};
+
 struct render {
     struct decoder *decoder;
     struct resize *resize;
-    int16_t *resized[3]; /* [size][size] each, Q7, one allocation */
-    size_t room;         /* values in each */
+    const struct colour_ops *ops;
+    struct picture picture[RENDER_SLOTS];
 };
 
 int render_open(struct render **out, enum decoder_choice decoder)
@@ -25,11 +35,12 @@ int render_open(struct render **out, enum decoder_choice decoder)
     if (!code && decoder != DECODER_REFERENCE)
         code = decoder_use_index(render->decoder);
     if (!code)
-        code = resize_open(&render->resize);
+        code = resize_open(&render->resize, cpu_level());
     if (code) {
         render_close(render);
         return code;
     }
+    render->ops = colour_ops_of(cpu_level());
     *out = render;
     return 0;
 }
@@ -40,43 +51,44 @@ void render_close(struct render *render)
         return;
     decoder_close(render->decoder);
     resize_close(render->resize);
-    free(render->resized[0]);
+    for (int slot = 0; slot < RENDER_SLOTS; slot++)
+        free(render->picture[slot].plane[0]);
     free(render);
 }
 
-static int reserve(struct render *render, size_t values)
+static int reserve(struct picture *picture, size_t values)
 {
-    if (values <= render->room)
+    picture->count = values;
+    if (values <= picture->room)
         return 0;
-    free(render->resized[0]);
-    render->room = 0;
-    render->resized[0] = malloc(3 * values * sizeof *render->resized[0]);
-    if (!render->resized[0])
+    free(picture->plane[0]);
+    picture->room = 0;
+    picture->plane[0] = malloc(3 * values * sizeof *picture->plane[0]);
+    if (!picture->plane[0])
         return err_set(ERR_NOMEM, "out of memory for %zu px", values);
-    render->resized[1] = render->resized[0] + values;
-    render->resized[2] = render->resized[1] + values;
-    render->room = values;
+    picture->plane[1] = picture->plane[0] + values;
+    picture->plane[2] = picture->plane[1] + values;
+    picture->room = values;
     return 0;
 }
 
-/* The resized planes become R, G, B, or grey in the first. */
-static void convert(struct render *render, enum planes_colour colour, const struct spec *spec)
+/* Rows of resized planes become R, G, B, or grey in the first. */
+static void convert(const struct colour_ops *ops, int16_t *const rows[3], size_t count,
+                    enum planes_colour colour, const struct spec *spec)
 {
-    size_t count = (size_t)spec->size_px * spec->size_px;
-    int16_t *const *values = render->resized;
     if (colour == PLANES_YCC && spec->channels == 3) {
-        colour_ycc_to_rgb(values[0], values[1], values[2], count);
+        ops->ycc_to_rgb(rows[0], rows[1], rows[2], count);
         return;
     }
-    colour_clamp(values[0], count);
+    colour_clamp(rows[0], count);
     if (colour == PLANES_RGB) {
-        colour_clamp(values[1], count);
-        colour_clamp(values[2], count);
+        colour_clamp(rows[1], count);
+        colour_clamp(rows[2], count);
         if (spec->channels == 1)
-            colour_luma(values[0], values[1], values[2], count);
+            colour_luma(rows[0], rows[1], rows[2], count);
     } else if (spec->channels == 3) {
-        memcpy(values[1], values[0], count * sizeof *values[0]);
-        memcpy(values[2], values[0], count * sizeof *values[0]);
+        memcpy(rows[1], rows[0], count * sizeof *rows[0]);
+        memcpy(rows[2], rows[0], count * sizeof *rows[0]);
     }
 }
 
@@ -86,7 +98,8 @@ static int64_t window_end(const struct crop_axis *axis, int64_t size)
 }
 
 /* Crop pad: what lies outside the image is black. */
-static void blacken_padding(struct render *render, const struct crop *crop, const struct spec *spec)
+static void blacken_padding(struct picture *picture, const struct crop *crop,
+                            const struct spec *spec)
 {
     const struct crop_axis *x = &crop->x, *y = &crop->y;
     if (!x->zero_before && !x->zero_after && !y->zero_before && !y->zero_after)
@@ -99,58 +112,77 @@ static void blacken_padding(struct render *render, const struct crop *crop, cons
                 row < y_end)
                 continue;
             for (unsigned channel = 0; channel < spec->channels; channel++)
-                render->resized[channel][row * size + column] = 0;
+                picture->plane[channel][row * size + column] = 0;
         }
     }
 }
 
-/* Everything up to R, G, B in Q7. */
-static int cut_out(struct render *render, const struct store_record *record,
-                   const struct spec *spec, uint32_t epoch)
+static int resize_and_convert(struct render *render, struct picture *picture,
+                              const struct planes *planes, const struct crop *crop,
+                              const struct spec *spec)
 {
+    uint32_t size = spec->size_px;
+    int code = resize_begin(render->resize, planes, crop, size);
+    if (code)
+        return code;
+    for (uint32_t row = 0; row < size; row += ROWS) {
+        uint32_t count = size - row < ROWS ? size - row : ROWS;
+        int16_t *rows[3];
+        for (int i = 0; i < 3; i++)
+            rows[i] = picture->plane[i] + (size_t)row * size;
+        resize_rows(render->resize, rows, count);
+        convert(render->ops, rows, (size_t)count * size, planes->colour, spec);
+    }
+    blacken_padding(picture, crop, spec);
+    return 0;
+}
+
+int render_cut(struct render *render, int slot, const struct store_record *record,
+               const struct spec *spec, uint32_t epoch)
+{
+    struct picture *picture = &render->picture[slot];
     int code = decode_check_size(record->width, record->height);
     if (!code)
-        code = reserve(render, (size_t)spec->size_px * spec->size_px);
+        code = reserve(picture, (size_t)spec->size_px * spec->size_px);
     if (code)
         return code;
     struct crop crop;
-    crop_draw(&crop, spec, epoch, record->id, record->width, record->height);
     struct planes planes;
+    crop_draw(&crop, spec, epoch, record->id, record->width, record->height);
     code = decode_record(render->decoder, &planes, record, &crop);
     if (!code)
-        code = resize_planes(render->resize, render->resized, &planes, &crop, spec->size_px);
+        code = resize_and_convert(render, picture, &planes, &crop, spec);
     if (code)
         return code;
-    convert(render, planes.colour, spec);
-    blacken_padding(render, &crop, spec);
+    colour_draw(&picture->params, spec, epoch, record->id);
+    picture->source = (struct colour_source){
+        {picture->plane[0], picture->plane[1], picture->plane[2]}, &picture->params};
     return 0;
 }
 
-int render_floats(struct render *render, float *dst, const struct store_record *record,
-                  const struct spec *spec, uint32_t epoch)
+const struct colour_source *render_source(const struct render *render, int slot)
 {
-    int code = cut_out(render, record, spec, epoch);
-    if (code)
-        return code;
-    struct colour_params params;
-    colour_draw(&params, spec, epoch, record->id);
-    colour_normalise(dst, render->resized[0], render->resized[1], render->resized[2],
-                     (size_t)spec->size_px * spec->size_px, &params);
-    return 0;
+    return &render->picture[slot].source;
 }
 
-int render_bytes(struct render *render, uint8_t *dst, float offsets[3],
-                 const struct store_record *record, const struct spec *spec, uint32_t epoch)
+void render_halves(const struct render *render, uint16_t *dst, int slot)
 {
-    int code = cut_out(render, record, spec, epoch);
-    if (code)
-        return code;
-    struct colour_params params;
-    colour_draw(&params, spec, epoch, record->id);
-    colour_bytes(dst, render->resized[0], render->resized[1], render->resized[2],
-                 (size_t)spec->size_px * spec->size_px, &params);
-    memcpy(offsets, params.offset, sizeof params.offset);
-    return 0;
+    const struct picture *picture = &render->picture[slot];
+    render->ops->halves(dst, &picture->source, picture->count);
+}
+
+void render_halves_mixed(const struct render *render, uint16_t *const dst[RENDER_SLOTS], float lam)
+{
+    const struct picture *picture = render->picture;
+    render->ops->halves_mixed(dst[0], dst[1], &picture[0].source, &picture[1].source, lam,
+                              picture->count);
+}
+
+void render_bytes(const struct render *render, uint8_t *dst, float offsets[3], int slot)
+{
+    const struct picture *picture = &render->picture[slot];
+    render->ops->bytes(dst, &picture->source, picture->count);
+    memcpy(offsets, picture->params.offset, sizeof picture->params.offset);
 }
 
 size_t render_keeps(const struct spec *spec)
@@ -158,5 +190,5 @@ size_t render_keeps(const struct spec *spec)
     /* Tables and rows of the resize: with a crop of 16 Mpx, far from most. */
     enum { RESIZE_BYTES = 4 << 20 };
     return DECODE_KEEP_BYTES + RESIZE_BYTES +
-           (size_t)spec->size_px * spec->size_px * 3 * sizeof(int16_t);
+           (size_t)spec->size_px * spec->size_px * 3 * sizeof(int16_t) * RENDER_SLOTS;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One record to one sample's pixels: decode, crop and resize, flip, jitter, PCA, normalise. */
+/* One record to one sample's pixels: decode, crop and resize, flip, jitter, PCA, normalise. Two
+ * samples at a time, so that pairs are mixed where they are. */
 #ifndef LOADER_RENDER_H
 #define LOADER_RENDER_H
 
@@ -7,8 +8,11 @@
 #include <stdint.h>
 
 #include "datasets/store.h"
+#include "loader/colour_ops.h"
 #include "loader/sample.h"
 #include "proto/spec.h"
+
+enum { RENDER_SLOTS = 2 };
 
 struct render; /* scratch memory of one thread */
 
@@ -16,16 +20,25 @@ struct render; /* scratch memory of one thread */
 int render_open(struct render **out, enum decoder_choice decoder);
 void render_close(struct render *render); /* accepts NULL */
 
-/* dst [size][size][channels] float32, normalised (fp16 wire, before mixup). ERR_DATA when the
- * record is undecodable. */
-int render_floats(struct render *render, float *dst, const struct store_record *record,
-                  const struct spec *spec, uint32_t epoch);
+/* Cuts a record's sample out into a slot: R, G, B (or grey) of size x size, before the jitter, and
+ * draws its colour. ERR_DATA when the record is undecodable; ERR_NOMEM. */
+int render_cut(struct render *render, int slot, const struct store_record *record,
+               const struct spec *spec, uint32_t epoch);
+
+/* What render_cut() left in a slot, until the next one there. */
+const struct colour_source *render_source(const struct render *render, int slot);
+
+/* dst [size][size][channels] half floats, normalised. */
+void render_halves(const struct render *render, uint16_t *dst, int slot);
+
+/* Both slots, mixed with each other: dst[0] is lam of slot 0 and the rest of slot 1, dst[1] the
+ * other way round. The slots' specs must be the same. */
+void render_halves_mixed(const struct render *render, uint16_t *const dst[RENDER_SLOTS], float lam);
 
 /* dst [size][size][channels] bytes after the jitter, and the PCA offsets (uint8 wire). */
-int render_bytes(struct render *render, uint8_t *dst, float offsets[3],
-                 const struct store_record *record, const struct spec *spec, uint32_t epoch);
+void render_bytes(const struct render *render, uint8_t *dst, float offsets[3], int slot);
 
-/* Most bytes that render_* keeps between samples for this spec. */
+/* Most bytes that a render keeps between samples for this spec. */
 size_t render_keeps(const struct spec *spec);
 
 #endif

@@ -1,82 +1,54 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The two passes of the resize, in plain C. */
+/* The resize row by row: of each plane a ring of rows that went through the x pass, from which the
+ * y pass makes the next row. */
 #include "loader/resize.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/err.h"
+#include "loader/resize_ops.h"
 
-struct resize {
-    struct resize_axis x[3], y[3]; /* of each plane; planes of equal factors use the first's */
-    int16_t *ring;                 /* [taps of y][size]: row r of the x pass is at r % taps */
-    const int16_t **rows;          /* [taps of y]: the ring in reading order */
-    size_t ring_room, row_room;    /* elements */
+enum { ALIGNMENT = 64 };
+
+/* Tables of planes with the same sampling factors. */
+struct tables {
+    struct resize_axis x, y;
+    struct resize_windows windows;
 };
 
-static void row_x_narrow(int16_t *dst, const uint8_t *source, const struct resize_axis *x)
-{
-    const uint16_t *weight = x->weights;
-    for (uint32_t output = 0; output < x->outputs; output++, weight += x->taps) {
-        const uint8_t *sample = source + (x->first[output] - x->low);
-        uint32_t sum = x->taps / 2;
-        for (uint32_t tap = 0; tap < x->taps; tap++)
-            sum += ((uint32_t)sample[tap] << 8) * weight[tap] >> 16;
-        dst[output] = (int16_t)sum;
-    }
-}
+/* One plane on its way. Rows are counted from first[0] of the y axis on. */
+struct source {
+    const struct tables *tables;
+    const uint8_t *pixels; /* of row 0, from the axis' low on */
+    size_t stride;
+    uint32_t rows;      /* that may be read */
+    uint32_t ready;     /* rows before it are or were in the ring */
+    uint32_t ring_rows; /* a multiple of RESIZE_BLOCK: row r is at r % ring_rows */
+    int16_t *ring;      /* [ring_rows][stride of x] */
+    size_t ring_room;   /* elements */
+};
 
-static void row_x_wide(int16_t *dst, const uint8_t *source, const struct resize_axis *x)
-{
-    const uint16_t *weight = x->weights;
-    for (uint32_t output = 0; output < x->outputs; output++, weight += x->taps) {
-        const uint8_t *sample = source + (x->first[output] - x->low);
-        uint32_t sum = 0x100;
-        for (uint32_t tap = 0; tap < x->taps; tap++)
-            sum += (uint32_t)sample[tap] * weight[tap];
-        dst[output] = (int16_t)(sum >> 9);
-    }
-}
+struct resize {
+    const struct resize_ops *ops;
+    struct tables tables[3];
+    struct source source[3];
+    int count;            /* planes */
+    uint32_t size, next;  /* rows: of the result, and the next one */
+    const int16_t **rows; /* a ring in reading order */
+    int16_t *spill;       /* a row with its padding */
+    size_t row_room, spill_room;
+};
 
-void resize_row_x(int16_t *dst, const uint8_t *source, const struct resize_axis *x)
+int resize_open(struct resize **out, enum cpu_level level)
 {
-    (x->wide ? row_x_wide : row_x_narrow)(dst, source, x);
-}
-
-static void row_y_narrow(int16_t *dst, const int16_t *const *rows, const uint16_t *weights,
-                         uint32_t taps, uint32_t columns)
-{
-    for (uint32_t tap = 0; tap < taps; tap++) {
-        const int16_t *row = rows[tap];
-        int32_t weight = weights[tap] < INT16_MAX ? weights[tap] : INT16_MAX;
-        for (uint32_t column = 0; column < columns; column++) {
-            int16_t product = (int16_t)((row[column] * weight + 0x4000) >> 15);
-            dst[column] = (int16_t)(tap ? dst[column] + product : product);
-        }
-    }
-}
-
-static void row_y_wide(int16_t *dst, const int16_t *const *rows, const uint16_t *weights,
-                       uint32_t taps, uint32_t columns)
-{
-    for (uint32_t column = 0; column < columns; column++) {
-        int32_t sum = 0x8000;
-        for (uint32_t tap = 0; tap < taps; tap++)
-            sum += rows[tap][column] * (int32_t)weights[tap];
-        dst[column] = (int16_t)(sum >> 16);
-    }
-}
-
-void resize_row_y(int16_t *dst, const int16_t *const *rows, const struct resize_axis *y,
-                  uint32_t output, uint32_t columns)
-{
-    const uint16_t *weights = y->weights + (size_t)output * y->taps;
-    (y->wide ? row_y_wide : row_y_narrow)(dst, rows, weights, y->taps, columns);
-}
-
-int resize_open(struct resize **out)
-{
+    if (level > cpu_level_of_machine())
+        return err_set(ERR_UNSUPPORTED, "this machine has no %s", cpu_level_name(level));
     *out = calloc(1, sizeof **out);
-    return *out ? 0 : err_set(ERR_NOMEM, "out of memory for a resizer");
+    if (!*out)
+        return err_set(ERR_NOMEM, "out of memory for a resizer");
+    (*out)->ops = resize_ops_of(level);
+    return 0;
 }
 
 void resize_close(struct resize *resize)
@@ -84,50 +56,57 @@ void resize_close(struct resize *resize)
     if (!resize)
         return;
     for (int i = 0; i < 3; i++) {
-        resize_axis_free(&resize->x[i]);
-        resize_axis_free(&resize->y[i]);
+        resize_axis_free(&resize->tables[i].x);
+        resize_axis_free(&resize->tables[i].y);
+        free(resize->tables[i].windows.base);
+        free(resize->tables[i].windows.index);
+        free(resize->source[i].ring);
     }
-    free(resize->ring);
     free(resize->rows);
+    free(resize->spill);
     free(resize);
 }
 
-static int reserve_rows(struct resize *resize, uint32_t taps, uint32_t size)
+static void *grown(void *memory, size_t *room, size_t count, size_t element_bytes)
 {
-    size_t room = (size_t)taps * size;
-    if (room > resize->ring_room) {
-        free(resize->ring);
-        resize->ring = malloc(room * sizeof *resize->ring);
-        resize->ring_room = resize->ring ? room : 0;
-    }
-    if (taps > resize->row_room) {
-        free(resize->rows);
-        resize->rows = malloc(taps * sizeof *resize->rows);
-        resize->row_room = resize->rows ? taps : 0;
-    }
-    return resize->ring && resize->rows ? 0 : err_set(ERR_NOMEM, "out of memory for resize rows");
+    if (count <= *room)
+        return memory;
+    size_t bytes = (count * element_bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    free(memory);
+    memory = aligned_alloc(ALIGNMENT, bytes);
+    *room = memory ? count : 0;
+    return memory;
 }
 
-static int resize_plane(struct resize *resize, int16_t *dst, const struct plane *plane,
-                        const struct resize_axis *x, const struct resize_axis *y)
+static int plan(struct resize *resize, struct tables *tables)
 {
-    uint32_t size = x->outputs, taps = y->taps;
-    int code = reserve_rows(resize, taps, size);
-    if (code)
-        return code;
-    uint32_t next = y->first[0]; /* the first row of samples that is not in the ring yet */
-    for (uint32_t output = 0; output < size; output++) {
-        uint32_t first = y->first[output];
-        for (next = next > first ? next : first; next < first + taps; next++) {
-            const uint8_t *row = plane->pixels + (size_t)(next - plane->y0) * plane->stride;
-            resize_row_x(resize->ring + (size_t)(next % taps) * size, row + (x->low - plane->x0),
-                         x);
-        }
-        for (uint32_t tap = 0; tap < taps; tap++)
-            resize->rows[tap] = resize->ring + (size_t)((first + tap) % taps) * size;
-        resize_row_y(dst + (size_t)output * size, resize->rows, y, output, size);
-    }
+    struct resize_windows *windows = &tables->windows;
+    const struct resize_axis *x = &tables->x;
+    windows->kind = 0;
+    if (!resize->ops->plan_x || x->wide)
+        return 0;
+    size_t base_room = windows->room, index_room = windows->room;
+    windows->base = grown(windows->base, &base_room, x->stride, sizeof *windows->base / 4);
+    windows->index = grown(windows->index, &index_room, x->stride, 4);
+    windows->room = windows->base && windows->index ? (uint32_t)base_room : 0;
+    if (!windows->room)
+        return err_set(ERR_NOMEM, "out of memory for resize windows");
+    resize->ops->plan_x(windows, x);
     return 0;
+}
+
+/* Rows that the ring must hold: the taps of an output, and what the x pass is ahead of them. */
+static int reserve_rows(struct resize *resize, struct source *source)
+{
+    const struct resize_axis *x = &source->tables->x, *y = &source->tables->y;
+    source->ring_rows = (y->taps + 2 * RESIZE_BLOCK - 1) / RESIZE_BLOCK * RESIZE_BLOCK;
+    source->ring = grown(source->ring, &source->ring_room, (size_t)source->ring_rows * x->stride,
+                         sizeof *source->ring);
+    resize->rows = grown(resize->rows, &resize->row_room, y->taps, sizeof *resize->rows);
+    resize->spill = grown(resize->spill, &resize->spill_room, x->stride, sizeof *resize->spill);
+    return source->ring && resize->rows && resize->spill
+               ? 0
+               : err_set(ERR_NOMEM, "out of memory for resize rows");
 }
 
 /* Which plane's tables plane i uses: its own, or those of plane 0 or 1 when they are the same. */
@@ -140,24 +119,93 @@ static int table_of(const struct planes *planes, int i)
     return i;
 }
 
+static int build_tables(struct resize *resize, struct tables *tables, const struct planes *planes,
+                        const struct plane *plane, const struct crop *crop)
+{
+    int code = resize_axis_build(&tables->x, &crop->x, resize->size, plane->h_factor, planes->h_max,
+                                 plane->full_width, crop->flip);
+    if (!code)
+        code = resize_axis_build(&tables->y, &crop->y, resize->size, plane->v_factor, planes->v_max,
+                                 plane->full_height, false);
+    return code ? code : plan(resize, tables);
+}
+
+static int begin_plane(struct resize *resize, struct source *source, const struct plane *plane)
+{
+    const struct resize_axis *x = &source->tables->x, *y = &source->tables->y;
+    uint32_t top = y->first[0];
+    source->pixels =
+        plane->pixels + (size_t)(top - plane->y0) * plane->stride + (x->low - plane->x0);
+    source->stride = plane->stride;
+    source->rows = y->high - top;
+    source->ready = 0;
+    return reserve_rows(resize, source);
+}
+
+int resize_begin(struct resize *resize, const struct planes *planes, const struct crop *crop,
+                 uint32_t size)
+{
+    int code = 0;
+    resize->count = planes->colour == PLANES_GREY ? 1 : 3;
+    resize->size = size;
+    resize->next = 0;
+    for (int i = 0; !code && i < resize->count; i++) {
+        int table = table_of(planes, i);
+        resize->source[i].tables = &resize->tables[table];
+        if (table == i)
+            code = build_tables(resize, &resize->tables[i], planes, &planes->plane[i], crop);
+        if (!code)
+            code = begin_plane(resize, &resize->source[i], &planes->plane[i]);
+    }
+    return code;
+}
+
+/* The x pass, until rows before `end` are there. */
+static void advance(const struct resize *resize, struct source *source, uint32_t end)
+{
+    const struct resize_axis *x = &source->tables->x;
+    const struct resize_windows *windows = &source->tables->windows;
+    const struct resize_ops *ops = windows->kind ? resize->ops : &resize_ops_scalar;
+    for (; source->ready < end; source->ready += RESIZE_BLOCK) {
+        const uint8_t *rows[RESIZE_BLOCK];
+        for (uint32_t i = 0; i < RESIZE_BLOCK; i++) {
+            uint32_t row = source->ready + i < source->rows ? source->ready + i : source->rows - 1;
+            rows[i] = source->pixels + (size_t)row * source->stride;
+        }
+        int16_t *dst = source->ring + (size_t)(source->ready % source->ring_rows) * x->stride;
+        ops->rows_x(dst, rows, x, windows);
+    }
+}
+
+static void make_row(struct resize *resize, struct source *source, int16_t *dst)
+{
+    const struct resize_axis *y = &source->tables->y;
+    uint32_t stride = source->tables->x.stride;
+    uint32_t first = y->first[resize->next] - y->first[0], slot = first % source->ring_rows;
+    advance(resize, source, first + y->taps);
+    for (uint32_t tap = 0; tap < y->taps; tap++) {
+        resize->rows[tap] = source->ring + (size_t)slot * stride;
+        slot = slot + 1 < source->ring_rows ? slot + 1 : 0;
+    }
+    const struct resize_ops *ops = y->wide ? &resize_ops_scalar : resize->ops;
+    bool padded = stride != resize->size;
+    ops->row_y(padded ? resize->spill : dst, resize->rows, y, resize->next, stride);
+    if (padded)
+        memcpy(dst, resize->spill, resize->size * sizeof *dst);
+}
+
+void resize_rows(struct resize *resize, int16_t *const dst[3], uint32_t count)
+{
+    for (uint32_t row = 0; row < count; row++, resize->next++)
+        for (int i = 0; i < resize->count; i++)
+            make_row(resize, &resize->source[i], dst[i] + (size_t)row * resize->size);
+}
+
 int resize_planes(struct resize *resize, int16_t *const dst[3], const struct planes *planes,
                   const struct crop *crop, uint32_t size)
 {
-    int count = planes->colour == PLANES_GREY ? 1 : 3;
-    for (int i = 0; i < count; i++) {
-        const struct plane *plane = &planes->plane[i];
-        int table = table_of(planes, i), code = 0;
-        struct resize_axis *x = &resize->x[table], *y = &resize->y[table];
-        if (table == i)
-            code = resize_axis_build(x, &crop->x, size, plane->h_factor, planes->h_max,
-                                     plane->full_width, crop->flip);
-        if (!code && table == i)
-            code = resize_axis_build(y, &crop->y, size, plane->v_factor, planes->v_max,
-                                     plane->full_height, false);
-        if (!code)
-            code = resize_plane(resize, dst[i], plane, x, y);
-        if (code)
-            return code;
-    }
-    return 0;
+    int code = resize_begin(resize, planes, crop, size);
+    if (!code)
+        resize_rows(resize, dst, size);
+    return code;
 }

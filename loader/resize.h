@@ -23,23 +23,27 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "loader/cpu.h"
 #include "loader/crop.h"
 #include "loader/planes.h"
 
 enum {
     RESIZE_ONE = 32640,      /* 255 in Q7 */
     RESIZE_NARROW_TAPS = 32, /* at most, for 16-bit sums */
+    RESIZE_LANES = 32,       /* tables and rows are padded to a multiple of this many outputs */
 };
 
-/* The taps of one axis of one plane: output o reads samples first[o] .. first[o] + taps - 1, all
- * within [low, high), with weights[o * taps ...]. first never falls, unless mirrored: then it
- * never rises. */
+/* The taps of one axis of one plane: output o reads samples first[o] + t for t in 0 .. taps - 1,
+ * all within [low, high), with weights[t * stride + o]. first never falls, unless mirrored: then
+ * it never rises. Outputs from `outputs` on to stride are padding: the last one's first, weights of
+ * 0. */
 struct resize_axis {
     uint32_t outputs, taps;
+    uint32_t stride;    /* outputs, rounded up to RESIZE_LANES */
     uint32_t low, high; /* samples of the plane that may be read */
     bool wide;
-    uint32_t *first;   /* [outputs] */
-    uint16_t *weights; /* [outputs][taps] */
+    uint32_t *first;   /* [stride] */
+    uint16_t *weights; /* [taps][stride] */
     size_t first_room, weight_room;
 };
 
@@ -57,21 +61,23 @@ int resize_axis_build(struct resize_axis *axis, const struct crop_axis *crop, ui
                       uint32_t factor, uint32_t factor_max, uint32_t samples, bool mirrored);
 void resize_axis_free(struct resize_axis *axis);
 
-/* One row of the x pass: dst [x->outputs] from a row of the plane; source is its sample x->low. */
-void resize_row_x(int16_t *dst, const uint8_t *source, const struct resize_axis *x);
-
-/* One row of the y pass: dst [columns] from y->taps rows, each [columns]. output: which row of
- * dst's image this is. */
-void resize_row_y(int16_t *dst, const int16_t *const *rows, const struct resize_axis *y,
-                  uint32_t output, uint32_t columns);
-
 /* Tables and rows of one thread. */
 struct resize;
-int resize_open(struct resize **out);
+
+/* With the kernels of a level that this machine has (loader/cpu.h); each gives the same bits. */
+int resize_open(struct resize **out, enum cpu_level level);
 void resize_close(struct resize *resize); /* accepts NULL */
 
-/* All planes of a crop to dst[plane] [size][size] Q7, about 0..RESIZE_ONE (rounding may leave it by
- * a little). The planes must cover the crop's box. ERR_NOMEM. */
+/* Makes ready for the planes of a crop, which must cover its box and stay until the last row.
+ * ERR_NOMEM. */
+int resize_begin(struct resize *resize, const struct planes *planes, const struct crop *crop,
+                 uint32_t size);
+
+/* The next count rows of size values each, to dst[plane] [count][size] Q7, about 0..RESIZE_ONE
+ * (rounding may leave it by a little). Over all calls at most size rows. */
+void resize_rows(struct resize *resize, int16_t *const dst[3], uint32_t count);
+
+/* Both: all rows of all planes of a crop, to dst[plane] [size][size]. */
 int resize_planes(struct resize *resize, int16_t *const dst[3], const struct planes *planes,
                   const struct crop *crop, uint32_t size);
 

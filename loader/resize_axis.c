@@ -71,39 +71,124 @@ static int64_t height_of(const struct scale *scale, int64_t centre, uint32_t sam
     return scale->support - (distance < 0 ? -distance : distance);
 }
 
-static int64_t height_sum(const struct scale *scale, const struct reach *reach)
+/* Where an output's taps begin: taps that it lacks come in front where they would lie past the last
+ * sample. */
+static uint32_t first_of(const struct resize_axis *axis, const struct reach *reach)
 {
-    int64_t sum = 0;
-    for (uint32_t sample = reach->first; sample < reach->end; sample++)
-        sum += height_of(scale, reach->centre, sample);
-    return sum;
+    uint32_t last = axis->high - axis->taps;
+    return reach->first < last ? reach->first : last;
 }
 
-static void narrow_weights(uint16_t *weights, const struct scale *scale, const struct reach *reach)
+static uint32_t place_of(const struct resize_axis *axis, uint32_t output, bool mirrored)
 {
-    float unit = (float)NARROW_SUM / (float)height_sum(scale, reach);
-    int left = NARROW_SUM;
-    for (uint32_t sample = reach->first; sample < reach->end; sample++) {
-        float height = (float)height_of(scale, reach->centre, sample);
-        int weight = (int)(height * unit + 0.5f);
-        weights[sample - reach->first] = (uint16_t)weight;
-        left -= weight;
-    }
+    return mirrored ? axis->outputs - 1 - output : output;
+}
+
+/* Some outputs of a narrow axis side by side: everything but the last step in loops that become
+ * vectors. All relative to first. */
+struct lanes {
+    int32_t centre[RESIZE_LANES]; /* Q16, half a sample off: distance of tap t = (t << 16) - it */
+    int32_t begin[RESIZE_LANES], count[RESIZE_LANES]; /* taps that are in reach */
+    int32_t middle[RESIZE_LANES];                     /* tap under the centre */
+    int32_t left[RESIZE_LANES];                       /* of the sum of weights */
+    float unit[RESIZE_LANES];
+};
+
+static inline int32_t lane_height(const struct lanes *lanes, int lane, int32_t tap, int32_t support)
+{
+    int32_t distance = tap * Q16_ONE - lanes->centre[lane], from_begin = tap - lanes->begin[lane];
+    int32_t height = support - (distance < 0 ? -distance : distance);
+    return from_begin >= 0 && from_begin < lanes->count[lane] ? height : 0;
+}
+
+static void lane_set(struct lanes *lanes, uint32_t lane, const struct reach *reach, uint32_t first)
+{
     int64_t middle = clamp(reach->centre >> 16, reach->first, (int64_t)reach->end - 1);
-    uint16_t *under_centre = &weights[middle - reach->first];
-    *under_centre = (uint16_t)(*under_centre + left);
+    lanes->centre[lane] = (int32_t)(reach->centre - Q16_HALF - ((int64_t)first << 16));
+    lanes->begin[lane] = (int32_t)(reach->first - first);
+    lanes->count[lane] = (int32_t)(reach->end - reach->first);
+    lanes->middle[lane] = (int32_t)(middle - first);
 }
 
-static void wide_weights(uint16_t *weights, const struct scale *scale, const struct reach *reach)
+static void lanes_units(struct lanes *lanes, int32_t taps, int32_t support)
 {
+    int32_t sum[RESIZE_LANES] = {0};
+    for (int32_t tap = 0; tap < taps; tap++)
+        for (int lane = 0; lane < RESIZE_LANES; lane++)
+            sum[lane] += lane_height(lanes, lane, tap, support);
+    for (int lane = 0; lane < RESIZE_LANES; lane++) {
+        lanes->unit[lane] = (float)NARROW_SUM / (float)sum[lane];
+        lanes->left[lane] = NARROW_SUM;
+    }
+}
+
+/* weights: of the first of the lanes. */
+static void lanes_weights(uint16_t *weights, size_t stride, struct lanes *lanes, int32_t taps,
+                          int32_t support)
+{
+    for (int32_t tap = 0; tap < taps; tap++) {
+        uint16_t *of_tap = weights + (size_t)tap * stride;
+        for (int lane = 0; lane < RESIZE_LANES; lane++) {
+            float height = (float)lane_height(lanes, lane, tap, support);
+            int32_t weight = (int32_t)(height * lanes->unit[lane] + 0.5f);
+            of_tap[lane] = (uint16_t)weight;
+            lanes->left[lane] -= weight;
+        }
+    }
+}
+
+static void narrow_weights(struct resize_axis *axis, const struct scale *scale, bool mirrored)
+{
+    int32_t taps = (int32_t)axis->taps, support = (int32_t)scale->support;
+    for (uint32_t begin = 0; begin < axis->outputs; begin += RESIZE_LANES) {
+        uint32_t left = axis->outputs - begin, count = left < RESIZE_LANES ? left : RESIZE_LANES;
+        struct lanes lanes;
+        for (uint32_t lane = 0; lane < RESIZE_LANES; lane++) {
+            uint32_t place = begin + (lane < count ? lane : count - 1);
+            struct reach reach = reach_of(scale, axis, place_of(axis, place, mirrored));
+            axis->first[begin + lane] = first_of(axis, &reach);
+            lane_set(&lanes, lane, &reach, axis->first[begin + lane]);
+        }
+        uint16_t *weights = axis->weights + begin;
+        lanes_units(&lanes, taps, support);
+        lanes_weights(weights, axis->stride, &lanes, taps, support);
+        for (uint32_t lane = 0; lane < count; lane++) {
+            uint16_t *under_centre = &weights[(size_t)lanes.middle[lane] * axis->stride + lane];
+            *under_centre = (uint16_t)(*under_centre + lanes.left[lane]);
+        }
+        for (int32_t tap = 0; tap < taps; tap++)
+            for (uint32_t lane = count; lane < RESIZE_LANES; lane++)
+                weights[(size_t)tap * axis->stride + lane] = 0;
+    }
+}
+
+static void wide_output(struct resize_axis *axis, const struct scale *scale, uint32_t place,
+                        const struct reach *reach)
+{
+    axis->first[place] = first_of(axis, reach);
+    uint16_t *weight = axis->weights + (size_t)(reach->first - axis->first[place]) * axis->stride;
+    weight += place;
     /* At most 65,500 squared in Q16, so that times 2^16 still fits. */
-    uint64_t sum = (uint64_t)height_sum(scale, reach), running = 0, before = 0;
-    for (uint32_t sample = reach->first; sample < reach->end; sample++) {
+    uint64_t sum = 0, running = 0, before = 0;
+    for (uint32_t sample = reach->first; sample < reach->end; sample++)
+        sum += (uint64_t)height_of(scale, reach->centre, sample);
+    for (uint32_t sample = reach->first; sample < reach->end; sample++, weight += axis->stride) {
         running += (uint64_t)height_of(scale, reach->centre, sample);
         uint64_t now = (running * WIDE_SUM + sum / 2) / sum;
-        weights[sample - reach->first] = (uint16_t)(now - before);
+        *weight = (uint16_t)(now - before);
         before = now;
     }
+}
+
+static void wide_weights(struct resize_axis *axis, const struct scale *scale, bool mirrored)
+{
+    memset(axis->weights, 0, (size_t)axis->taps * axis->stride * sizeof *axis->weights);
+    for (uint32_t output = 0; output < axis->outputs; output++) {
+        struct reach reach = reach_of(scale, axis, output);
+        wide_output(axis, scale, place_of(axis, output, mirrored), &reach);
+    }
+    for (uint32_t padding = axis->outputs; padding < axis->stride; padding++)
+        axis->first[padding] = axis->first[axis->outputs - 1];
 }
 
 static int reserve(void **memory, size_t *room, size_t bytes)
@@ -121,13 +206,11 @@ static int reserve(void **memory, size_t *room, size_t bytes)
 
 static int reserve_tables(struct resize_axis *axis)
 {
-    size_t weight_bytes = (size_t)axis->outputs * axis->taps * sizeof *axis->weights;
+    size_t weight_bytes = (size_t)axis->taps * axis->stride * sizeof *axis->weights;
     int code = reserve((void **)&axis->weights, &axis->weight_room, weight_bytes);
     if (!code)
         code =
-            reserve((void **)&axis->first, &axis->first_room, axis->outputs * sizeof *axis->first);
-    if (!code)
-        memset(axis->weights, 0, weight_bytes);
+            reserve((void **)&axis->first, &axis->first_room, axis->stride * sizeof *axis->first);
     return code;
 }
 
@@ -153,20 +236,11 @@ int resize_axis_build(struct resize_axis *axis, const struct crop_axis *crop, ui
             axis->taps = reach.end - reach.first;
     }
     axis->wide = axis->taps > RESIZE_NARROW_TAPS;
+    axis->stride = (outputs + RESIZE_LANES - 1) / RESIZE_LANES * RESIZE_LANES;
     int code = reserve_tables(axis);
-    if (code)
-        return code;
-    for (uint32_t output = 0; output < outputs; output++) {
-        struct reach reach = reach_of(&scale, axis, output);
-        uint32_t place = mirrored ? outputs - 1 - output : output;
-        /* Taps that this output lacks come in front where they would lie past the last sample. */
-        uint32_t last = axis->high - axis->taps;
-        uint32_t first = reach.first < last ? reach.first : last;
-        uint16_t *weights = axis->weights + (size_t)place * axis->taps + (reach.first - first);
-        axis->first[place] = first;
-        (axis->wide ? wide_weights : narrow_weights)(weights, &scale, &reach);
-    }
-    return 0;
+    if (!code)
+        (axis->wide ? wide_weights : narrow_weights)(axis, &scale, mirrored);
+    return code;
 }
 
 void resize_axis_free(struct resize_axis *axis)

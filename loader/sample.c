@@ -7,17 +7,13 @@
 
 #include "common/clock.h"
 #include "common/err.h"
-#include "common/half.h"
 #include "common/log.h"
-#include "loader/colour.h"
 #include "loader/render.h"
 #include "proto/order.h"
 
 struct builder {
     struct render *render;
-    float *floats[2]; /* [size][size][channels]: a sample and its partner; one allocation */
-    size_t room;      /* values in each */
-    double next_log;  /* complaints are held back until then */
+    double next_log; /* complaints are held back until then */
     unsigned held_back;
 };
 
@@ -36,8 +32,7 @@ struct task {
 struct slot {
     uint32_t position; /* within the chunk */
     uint32_t label;    /* CHUNK_LABEL_MASKED: no pixels */
-    float *floats;     /* fp16 wire: [size][size][channels] */
-    float offsets[3];  /* uint8 wire */
+    int rendered;      /* its slot in the render */
 };
 
 enum decoder_choice builder_decoder_of(const char *name)
@@ -66,13 +61,7 @@ void builder_close(struct builder *builder)
     if (!builder)
         return;
     render_close(builder->render);
-    free(builder->floats[0]);
     free(builder);
-}
-
-static size_t sample_values(const struct spec *spec)
-{
-    return (size_t)spec->size_px * spec->size_px * spec->channels;
 }
 
 size_t chunk_label_bytes_of(const struct spec *spec)
@@ -82,7 +71,7 @@ size_t chunk_label_bytes_of(const struct spec *spec)
 
 size_t builder_bytes(const struct spec *spec)
 {
-    return render_keeps(spec) + 2 * sample_values(spec) * sizeof(float);
+    return render_keeps(spec);
 }
 
 int builder_supports(const struct spec *spec)
@@ -92,21 +81,6 @@ int builder_supports(const struct spec *spec)
     if (spec->interpolation == SPEC_BICUBIC)
         return err_set(ERR_UNSUPPORTED,
                        "interpolation bicubic is not in this version: use bilinear");
-    return 0;
-}
-
-static int reserve(struct builder *builder, const struct spec *spec)
-{
-    size_t values = sample_values(spec);
-    if (values <= builder->room)
-        return 0;
-    free(builder->floats[0]);
-    builder->room = 0;
-    builder->floats[0] = malloc(2 * values * sizeof(float));
-    if (!builder->floats[0])
-        return err_set(ERR_NOMEM, "out of memory for two samples of %zu values", values);
-    builder->floats[1] = builder->floats[0] + values;
-    builder->room = values;
     return 0;
 }
 
@@ -138,16 +112,6 @@ static uint8_t *pixels_of(const struct task *task, uint32_t position)
     return (uint8_t *)task->out->pixels + position * spec_sample_bytes(task->spec);
 }
 
-static int render_record(const struct task *task, struct slot *slot,
-                         const struct store_record *record)
-{
-    struct render *render = task->builder->render;
-    if (task->spec->wire == SPEC_WIRE_UINT8)
-        return render_bytes(render, pixels_of(task, slot->position), slot->offsets, record,
-                            task->spec, task->epoch);
-    return render_floats(render, slot->floats, record, task->spec, task->epoch);
-}
-
 /* ERR_DATA: this record is of no use. */
 static int try_record(const struct task *task, struct slot *slot, uint32_t id)
 {
@@ -159,7 +123,7 @@ static int try_record(const struct task *task, struct slot *slot, uint32_t id)
         return err_set(ERR_DATA, "%s: sample %u: label %u of %u classes", store_path(task->store),
                        id, record.label, store_meta(task->store)->class_count);
     slot->label = record.label;
-    code = render_record(task, slot, &record);
+    code = render_cut(task->builder->render, slot->rendered, &record, task->spec, task->epoch);
     if (code)
         return err_wrap(code, "%s: sample %u (class %s)", store_path(task->store), id,
                         class_of(task->store, record.label));
@@ -170,7 +134,6 @@ static void mask(const struct task *task, struct slot *slot)
 {
     slot->label = CHUNK_LABEL_MASKED;
     memset(pixels_of(task, slot->position), 0, spec_sample_bytes(task->spec));
-    memset(slot->offsets, 0, sizeof slot->offsets);
     task->out->masked++;
 }
 
@@ -212,39 +175,64 @@ static void encode_offsets(uint8_t *dst, const float offsets[3])
     }
 }
 
-/* partner: whose label is b; the slot itself where nothing is mixed. */
-static void emit(const struct task *task, const struct slot *slot, const struct slot *partner,
-                 float lam)
+static uint8_t *label_of(const struct task *task, uint32_t position)
 {
-    struct chunk_label label = {slot->label, partner->label, lam};
-    uint8_t *dst = task->out->labels + slot->position * chunk_label_bytes_of(task->spec);
-    chunk_label_encode(dst, label);
-    if (task->spec->wire == SPEC_WIRE_UINT8)
-        encode_offsets(dst + CHUNK_LABEL_BYTES, slot->offsets);
-    else if (slot->label != CHUNK_LABEL_MASKED)
-        half_from_floats((uint16_t *)pixels_of(task, slot->position), slot->floats,
-                         sample_values(task->spec));
+    return task->out->labels + position * chunk_label_bytes_of(task->spec);
+}
+
+/* An unmixed sample's pixels; bytes are mixed by the trainer, after their offsets. */
+static void emit_pixels(const struct task *task, const struct slot *slot)
+{
+    const struct render *render = task->builder->render;
+    uint8_t *pixels = pixels_of(task, slot->position);
+    float offsets[3] = {0};
+    if (task->spec->wire == SPEC_WIRE_UINT8) {
+        if (slot->label != CHUNK_LABEL_MASKED)
+            render_bytes(render, pixels, offsets, slot->rendered);
+        encode_offsets(label_of(task, slot->position) + CHUNK_LABEL_BYTES, offsets);
+    } else if (slot->label != CHUNK_LABEL_MASKED) {
+        render_halves(render, (uint16_t *)pixels, slot->rendered);
+    }
+}
+
+static void emit_label(const struct task *task, uint32_t position, uint32_t a, uint32_t b,
+                       float lam)
+{
+    chunk_label_encode(label_of(task, position), (struct chunk_label){a, b, lam});
+}
+
+static void emit_mixed(const struct task *task, const struct slot slots[2], float lam)
+{
+    uint16_t *const pixels[] = {(uint16_t *)pixels_of(task, slots[0].position),
+                                (uint16_t *)pixels_of(task, slots[1].position)};
+    for (int i = 0; i < 2; i++)
+        emit_label(task, slots[i].position, slots[i].label, slots[1 - i].label, lam);
+    if (task->spec->wire == SPEC_WIRE_FP16)
+        render_halves_mixed(task->builder->render, pixels, lam);
+    for (int i = 0; i < 2 && task->spec->wire == SPEC_WIRE_UINT8; i++)
+        emit_pixels(task, &slots[i]);
 }
 
 /* Positions that mix with each other are built together, so that each is decoded once. */
 static int build_pair(const struct task *task, uint32_t position, uint32_t partner, float lam)
 {
-    struct slot slots[2] = {
-        {.position = position, .floats = task->builder->floats[0]},
-        {.position = partner, .floats = task->builder->floats[1]},
-    };
+    struct slot slots[2] = {{.position = position, .rendered = 0},
+                            {.position = partner, .rendered = 1}};
     int count = position == partner ? 1 : 2;
     for (int i = 0; i < count; i++) {
         int code = fill(task, &slots[i]);
         if (code)
             return code;
     }
-    bool mixed = count == 2 && spec_mixes(task->spec, task->epoch) &&
-                 slots[0].label != CHUNK_LABEL_MASKED && slots[1].label != CHUNK_LABEL_MASKED;
-    if (mixed && task->spec->wire == SPEC_WIRE_FP16)
-        colour_mix(slots[0].floats, slots[1].floats, lam, sample_values(task->spec));
-    for (int i = 0; i < count; i++)
-        emit(task, &slots[i], &slots[mixed ? 1 - i : i], mixed ? lam : 1);
+    if (count == 2 && spec_mixes(task->spec, task->epoch) && slots[0].label != CHUNK_LABEL_MASKED &&
+        slots[1].label != CHUNK_LABEL_MASKED) {
+        emit_mixed(task, slots, lam);
+        return 0;
+    }
+    for (int i = 0; i < count; i++) {
+        emit_label(task, slots[i].position, slots[i].label, slots[i].label, 1);
+        emit_pixels(task, &slots[i]);
+    }
     return 0;
 }
 
@@ -268,8 +256,6 @@ int builder_chunk(struct builder *builder, struct chunk_build *out, const struct
     out->samples = chunk_samples(spec, chunk, store_meta(store)->sample_count);
     out->substituted = out->masked = 0;
     int code = check(store, spec, chunk, out->samples);
-    if (!code)
-        code = reserve(builder, spec);
     struct task task = {builder, out, store, spec, epoch, chunk, strict};
     for (uint32_t position = 0; !code && position < (out->samples + 1) / 2; position++)
         code = build_pair(&task, position, chunk_partner(position, out->samples),

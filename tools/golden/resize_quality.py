@@ -38,7 +38,7 @@ class Loader:
         self.library.err_message.restype = ctypes.c_char_p
         self.decoder, self.resizer = ctypes.c_void_p(), ctypes.c_void_p()
         self.must(self.library.decoder_open(ctypes.byref(self.decoder)))
-        self.must(self.library.resize_open(ctypes.byref(self.resizer)))
+        self.must(self.library.resize_open(ctypes.byref(self.resizer), 0))
 
     def must(self, code):
         if code:

@@ -2,6 +2,7 @@
 /* The resize: against float64 (golden pictures, and filters worked out here), its invariants, and
  * its very bits. */
 #include "loader/resize.h"
+#include "loader/resize_ops.h"
 
 #include <math.h>
 #include <string.h>
@@ -95,13 +96,13 @@ static void weights_sum_exactly_and_follow_the_filter(void **state)
            one in the middle by all of theirs. */
         double tolerance = axis.wide ? 1.5 / one : (axis.taps / 2.0 + 2) / one;
         for (uint32_t output = 0; output < from.outputs; output++) {
-            const uint16_t *weights = axis.weights + (size_t)output * axis.taps;
+            const uint16_t *weights = axis.weights + output;
             uint32_t first = axis.first[output], sum = 0;
             assert_true(first >= axis.low && first + axis.taps <= axis.high);
             exact_weights(exact, &from, &axis, output);
             for (uint32_t i = axis.low; i < axis.high; i++) {
                 bool tap = i >= first && i < first + axis.taps;
-                uint32_t weight = tap ? weights[i - first] : 0;
+                uint32_t weight = tap ? weights[(size_t)(i - first) * axis.stride] : 0;
                 assert_true(fabs(weight / one - exact[i]) <= tolerance + 0x1p-14);
                 sum += weight;
             }
@@ -125,9 +126,9 @@ static void a_mirrored_table_is_the_table_mirrored(void **state)
         for (uint32_t output = 0; output < from.outputs; output++) {
             uint32_t other = from.outputs - 1 - output;
             assert_int_equal(axis.first[output], mirrored.first[other]);
-            assert_memory_equal(axis.weights + (size_t)output * axis.taps,
-                                mirrored.weights + (size_t)other * axis.taps,
-                                axis.taps * sizeof *axis.weights);
+            for (size_t tap = 0; tap < axis.taps; tap++)
+                assert_int_equal(axis.weights[tap * axis.stride + output],
+                                 mirrored.weights[tap * axis.stride + other]);
         }
     }
     resize_axis_free(&axis);
@@ -145,21 +146,22 @@ static void the_largest_image_fits_the_integers(void **state)
         for (uint32_t output = 0; output < outputs[i]; output++) {
             uint32_t sum = 0;
             for (uint32_t tap = 0; tap < axis.taps; tap++)
-                sum += axis.weights[(size_t)output * axis.taps + tap];
+                sum += axis.weights[(size_t)tap * axis.stride + output];
             assert_int_equal(sum, 65536);
         }
         uint8_t *white = malloc(DECODE_MAX_SIDE_PX);
         memset(white, 255, DECODE_MAX_SIDE_PX);
-        int16_t row[1024], most[1024], sums[1024];
-        resize_row_x(row, white, &axis);
+        static int16_t row[RESIZE_BLOCK][1024], most[1024], sums[1024];
+        const uint8_t *const source[RESIZE_BLOCK] = {white, white, white, white};
+        resize_ops_scalar.rows_x(row[0], source, &axis, NULL);
         const int16_t **rows = malloc(axis.taps * sizeof *rows);
         for (uint32_t tap = 0; tap < axis.taps; tap++)
             rows[tap] = most;
-        for (uint32_t output = 0; output < outputs[i]; output++) {
-            assert_int_equal(row[output], RESIZE_ONE);
+        for (uint32_t output = 0; output < outputs[i]; output++)
+            assert_int_equal(row[0][output], RESIZE_ONE);
+        for (uint32_t output = 0; output < axis.stride; output++)
             most[output] = RESIZE_ONE + RESIZE_NARROW_TAPS / 2; /* the most that a narrow x gives */
-        }
-        resize_row_y(sums, rows, &axis, outputs[i] / 2, outputs[i]);
+        resize_ops_scalar.row_y(sums, rows, &axis, outputs[i] / 2, axis.stride);
         assert_int_equal(sums[0], RESIZE_ONE + RESIZE_NARROW_TAPS / 2);
         free(white);
         free(rows);
@@ -195,7 +197,7 @@ static void constants_stay_and_nothing_overflows(void **state)
     static const uint8_t levels[] = {0, 1, 127, 128, 254, 255};
     static const uint32_t sides[] = {1, 8, 63, 64, 200, 900, 2900};
     struct resize *resize;
-    assert_int_equal(resize_open(&resize), 0);
+    assert_int_equal(resize_open(&resize, cpu_level()), 0);
     int16_t out[SIZE_MOST * SIZE_MOST], *dst[3] = {out, NULL, NULL};
     for (size_t s = 0; s < sizeof sides / sizeof sides[0]; s++) {
         struct picture picture = grey_picture(sides[s], 70);
@@ -219,7 +221,7 @@ static void the_same_size_is_the_same_picture(void **state)
     uint64_t random = testing_seed();
     struct picture picture = grey_picture(SIZE_MOST, SIZE_MOST);
     struct resize *resize;
-    assert_int_equal(resize_open(&resize), 0);
+    assert_int_equal(resize_open(&resize, cpu_level()), 0);
     int16_t out[SIZE_MOST * SIZE_MOST], *dst[3] = {out, NULL, NULL};
     for (int i = 0; i < SIZE_MOST * SIZE_MOST; i++)
         picture.pixels[i] = (uint8_t)testing_random(&random);
@@ -243,7 +245,7 @@ static void a_part_of_the_plane_is_enough(void **state)
     enum { SIDE = 150, X0 = 16, Y0 = 32, PART = 100 };
     struct picture picture = grey_picture(SIDE, SIDE);
     struct resize *resize;
-    assert_int_equal(resize_open(&resize), 0);
+    assert_int_equal(resize_open(&resize, cpu_level()), 0);
     int16_t whole[SIZE_MOST * SIZE_MOST], part[SIZE_MOST * SIZE_MOST];
     for (int i = 0; i < SIDE * SIDE; i++)
         picture.pixels[i] = (uint8_t)testing_random(&random);
@@ -318,7 +320,7 @@ static void golden_pictures_come_out_as_in_float64(void **state)
     struct decoder *decoder;
     struct golden_picture golden;
     int lines = 0;
-    assert_int_equal(resize_open(&resize), 0);
+    assert_int_equal(resize_open(&resize, cpu_level()), 0);
     assert_int_equal(decoder_open(&decoder), 0);
     while (fscanf(list, "%63s %u %u %u %u %u %u %u %lf", golden.name, &golden.width, &golden.height,
                   &golden.x, &golden.y, &golden.w, &golden.h, &golden.size,
@@ -345,7 +347,7 @@ static void the_bits_are_these(void **state)
         {70, 1700, 33, "932dc981a4ddebec88aec9b4771a454e"}, /* wide y */
     };
     struct resize *resize;
-    assert_int_equal(resize_open(&resize), 0);
+    assert_int_equal(resize_open(&resize, cpu_level()), 0);
     for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
         uint64_t random = 1 + c;
         struct picture picture = grey_picture(cases[c].width, cases[c].height);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Chunks: the right records, each as loader/render.h draws it, mixed, substituted and masked as
+/* Chunks: the right records, each as loader/render.h cuts it out and
+ * loader/colour.h defines it, mixed, substituted and masked as
  * the spec says, and the same bytes whoever builds them. */
 #include "loader/sample.h"
 
@@ -101,7 +102,10 @@ static void render_id(float dst[VALUES], const struct store *store, const struct
 {
     struct store_record record;
     assert_int_equal(store_read(&record, store, id), 0);
-    assert_int_equal(render_floats(render, dst, &record, spec, epoch), 0);
+    assert_int_equal(render_cut(render, 0, &record, spec, epoch), 0);
+    const struct colour_source *source = render_source(render, 0);
+    colour_normalise(dst, source->plane[0], source->plane[1], source->plane[2], SIZE * SIZE,
+                     source->params);
 }
 
 static void samples_are_those_of_the_order(void **state)
