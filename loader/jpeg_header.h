@@ -31,6 +31,7 @@ enum jpeg_refusal {
     JPEG_SIZE,    /* an empty side, beyond the limits of decode.h, or too much entropy-coded data */
     JPEG_ENTROPY, /* a bad code, a run past the block's end, bytes missing or left over */
     JPEG_RANGE,   /* coefficients that no 8-bit image has */
+    JPEG_REFUSALS, /* how many there are */
 };
 
 /* A Huffman table as the file gives it; symbols behind the last one are zero, so that equal tables

@@ -17,6 +17,7 @@
 #include "datasets/check.h"
 #include "datasets/fault.h"
 #include "datasets/store.h"
+#include "loader/jpeg_header.h"
 #include "tools/image_decoder.h"
 
 enum {
@@ -65,9 +66,10 @@ static int extract(const struct store *store, const struct values *values)
 /* Sizes of some records, evenly spread over the ids. */
 struct sizes {
     uint32_t count;
-    uint64_t *image_bytes; /* [count], sorted */
-    uint32_t *width_px;    /* [count], sorted */
-    uint32_t *height_px;   /* [count], sorted */
+    uint64_t *image_bytes;             /* [count], sorted */
+    uint32_t *width_px;                /* [count], sorted */
+    uint32_t *height_px;               /* [count], sorted */
+    uint32_t unindexed[JPEG_REFUSALS]; /* by the reason why they go without a side index */
 };
 
 static int compare64(const void *a, const void *b)
@@ -89,6 +91,13 @@ static void sizes_release(struct sizes *sizes)
     free(sizes->height_px);
 }
 
+/* JPEG_TAKEN: nothing in its header. */
+static enum jpeg_refusal why_unindexed(const struct store_record *record)
+{
+    struct jpeg_header header;
+    return jpeg_header_parse(&header, record->image, record->image_bytes);
+}
+
 /* Damaged records are left out: --check is there to name them. */
 static int sizes_of(struct sizes *sizes, const struct store *store)
 {
@@ -103,6 +112,8 @@ static int sizes_of(struct sizes *sizes, const struct store *store)
         struct store_record record;
         if (store_read(&record, store, (uint32_t)((uint64_t)i * total / wanted)) != 0)
             continue;
+        if (record.encoding == STORE_JPEG && !record.index)
+            sizes->unindexed[why_unindexed(&record)]++;
         sizes->image_bytes[sizes->count] = record.image_bytes;
         sizes->width_px[sizes->count] = record.width;
         sizes->height_px[sizes->count++] = record.height;
@@ -151,6 +162,21 @@ static void print_sizes(const struct sizes *sizes, const struct store_meta *meta
            sizes->height_px[last], sizes->height_px[middle]);
 }
 
+/* How many records have an index, and why the others have none. */
+static void print_indexes(const struct sizes *sizes, const struct store_meta *meta)
+{
+    printf("side indexes %" PRIu64 "\n", meta->indexed);
+    if (meta->indexed == 0)
+        return;
+    for (int reason = 0; reason < JPEG_REFUSALS; reason++) {
+        if (sizes->unindexed[reason] > 0)
+            printf("  without one: %" PRIu32 " of %" PRIu32 " looked at (%s)\n",
+                   sizes->unindexed[reason], sizes->count,
+                   reason == JPEG_TAKEN ? "irregular entropy-coded data"
+                                        : jpeg_refusal_text((enum jpeg_refusal)reason));
+    }
+}
+
 static void print_classes(const struct store_meta *meta)
 {
     uint32_t least, most;
@@ -177,7 +203,7 @@ static int print_text(const struct store *store, const struct sizes *sizes,
     printf("split        %s\n", *meta->split ? meta->split : "(not named)");
     printf("fingerprint  %s\n", fingerprint);
     printf("file bytes   %" PRIu64 "\n", file_bytes(store));
-    printf("side indexes %" PRIu64 "\n", meta->indexed);
+    print_indexes(sizes, meta);
     printf("packed by    %s\n", *meta->packed_by ? meta->packed_by : "(not recorded)");
     print_sizes(sizes, meta);
     print_classes(meta);
