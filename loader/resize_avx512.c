@@ -1,15 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The resize with AVX-512 (BW, VBMI): 32 outputs at a time. */
 #include <immintrin.h>
+#include <stdint.h>
 
-#include "loader/resize_ops.h"
+#define INTS __m512i
+#define V(name) _mm512_##name
+#define V_LOAD(from) _mm512_loadu_si512(from)
+#define V_STORE(to, value) _mm512_storeu_si512(to, value)
+enum { LANES = 32 };
+#define FEW_WINDOWS ONE_WINDOW
+#define MANY_WINDOWS TWO_WINDOWS
 
 enum {
-    LANES = 32,
     ONE_WINDOW = 1,  /* kind: each group's samples lie within 64 bytes */
     TWO_WINDOWS = 2, /* ... within 128; base[2 g + 1] is where the second 64 begin */
     WINDOW = 64,
 };
+
+struct picker {
+    __m512i index;
+    uint32_t base[2];
+};
+
+#include "loader/resize_vector.h"
 
 /* Of one group: its lowest first, and how far its highest is from that. */
 static uint32_t group_base(const uint32_t *first, uint32_t *span)
@@ -46,103 +59,21 @@ static void plan_x(struct resize_windows *windows, const struct resize_axis *x)
 /* A sample in the upper byte of each output's 16 bits: sample << 8. */
 #define UPPER_BYTES 0xaaaaaaaaaaaaaaaaull
 
-static inline __m512i samples_of_one(const uint8_t *window, __m512i index)
+INLINE struct picker picker_of(const struct resize_windows *windows, uint32_t group, uint32_t kind)
 {
-    return _mm512_maskz_permutexvar_epi8(UPPER_BYTES, index, _mm512_loadu_si512(window));
+    return (struct picker){
+        .index = _mm512_loadu_si512(windows->index + (size_t)group * 2 * LANES),
+        .base = {windows->base[2 * group], windows->base[2 * group + 1]},
+    };
 }
 
-static inline __m512i samples_of_two(const uint8_t *window, const uint8_t *second, __m512i index)
+INLINE __m512i pick(const uint8_t *source, const struct picker *picker, uint32_t kind)
 {
-    return _mm512_maskz_permutex2var_epi8(UPPER_BYTES, _mm512_loadu_si512(window), index,
-                                          _mm512_loadu_si512(second));
-}
-
-static inline __attribute__((always_inline)) void
-group_x(int16_t *dst, const uint8_t *const source[RESIZE_BLOCK], const struct resize_axis *x,
-        const struct resize_windows *windows, uint32_t group, uint32_t taps, bool two)
-{
-    const __m512i index = _mm512_loadu_si512(windows->index + (size_t)group * 2 * LANES);
-    const uint32_t base = windows->base[2 * group], second = windows->base[2 * group + 1];
-    const uint16_t *weight = x->weights + (size_t)group * LANES;
-    __m512i sum[RESIZE_BLOCK];
-    for (int row = 0; row < RESIZE_BLOCK; row++)
-        sum[row] = _mm512_set1_epi16((short)(taps / 2));
-    for (uint32_t tap = 0; tap < taps; tap++, weight += x->stride) {
-        const __m512i weights = _mm512_loadu_si512(weight);
-        for (int row = 0; row < RESIZE_BLOCK; row++) {
-            const uint8_t *at = source[row] + tap;
-            __m512i samples = two ? samples_of_two(at + base, at + second, index)
-                                  : samples_of_one(at + base, index);
-            sum[row] = _mm512_add_epi16(sum[row], _mm512_mulhi_epu16(samples, weights));
-        }
-    }
-    for (int row = 0; row < RESIZE_BLOCK; row++)
-        _mm512_storeu_si512(dst + (size_t)row * x->stride + (size_t)group * LANES, sum[row]);
-}
-
-static inline __attribute__((always_inline)) void
-groups_x(int16_t *dst, const uint8_t *const source[RESIZE_BLOCK], const struct resize_axis *x,
-         const struct resize_windows *windows, uint32_t taps)
-{
-    for (uint32_t group = 0; group < x->stride / LANES; group++) {
-        if (windows->kind == ONE_WINDOW)
-            group_x(dst, source, x, windows, group, taps, false);
-        else
-            group_x(dst, source, x, windows, group, taps, true);
-    }
-}
-
-/* The usual numbers of taps as constants: their loops are unrolled. */
-static void rows_x(int16_t *dst, const uint8_t *const source[RESIZE_BLOCK],
-                   const struct resize_axis *x, const struct resize_windows *windows)
-{
-    switch (x->taps) {
-    case 2:
-        groups_x(dst, source, x, windows, 2);
-        break;
-    case 3:
-        groups_x(dst, source, x, windows, 3);
-        break;
-    case 4:
-        groups_x(dst, source, x, windows, 4);
-        break;
-    default:
-        groups_x(dst, source, x, windows, x->taps);
-    }
-}
-
-static inline __attribute__((always_inline)) void
-columns_y(int16_t *dst, const int16_t *const *rows, const struct resize_axis *y, uint32_t output,
-          uint32_t stride, uint32_t taps)
-{
-    for (uint32_t column = 0; column < stride; column += LANES) {
-        const uint16_t *weight = y->weights + output;
-        __m512i sum = _mm512_setzero_si512();
-        for (uint32_t tap = 0; tap < taps; tap++, weight += y->stride) {
-            short factor = *weight < INT16_MAX ? (short)*weight : INT16_MAX;
-            sum = _mm512_add_epi16(sum, _mm512_mulhrs_epi16(_mm512_loadu_si512(rows[tap] + column),
-                                                            _mm512_set1_epi16(factor)));
-        }
-        _mm512_storeu_si512(dst + column, sum);
-    }
-}
-
-static void row_y(int16_t *dst, const int16_t *const *rows, const struct resize_axis *y,
-                  uint32_t output, uint32_t stride)
-{
-    switch (y->taps) {
-    case 2:
-        columns_y(dst, rows, y, output, stride, 2);
-        break;
-    case 3:
-        columns_y(dst, rows, y, output, stride, 3);
-        break;
-    case 4:
-        columns_y(dst, rows, y, output, stride, 4);
-        break;
-    default:
-        columns_y(dst, rows, y, output, stride, y->taps);
-    }
+    const __m512i window = _mm512_loadu_si512(source + picker->base[0]);
+    if (kind == ONE_WINDOW)
+        return _mm512_maskz_permutexvar_epi8(UPPER_BYTES, picker->index, window);
+    return _mm512_maskz_permutex2var_epi8(UPPER_BYTES, window, picker->index,
+                                          _mm512_loadu_si512(source + picker->base[1]));
 }
 
 const struct resize_ops resize_ops_avx512 = {.plan_x = plan_x, .rows_x = rows_x, .row_y = row_y};

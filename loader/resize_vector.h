@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The two passes of the narrow resize on vectors of LANES 16-bit outputs. The including file says
+ * what a vector is (INTS, V(name), V_LOAD, V_STORE, LANES), which two kinds of windows its plan_x()
+ * makes (FEW_WINDOWS, MANY_WINDOWS), and how a group's samples are picked from them (struct
+ * picker). */
+#include "loader/resize_ops.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* What the including file defines behind this one. */
+INLINE struct picker picker_of(const struct resize_windows *windows, uint32_t group, uint32_t kind);
+/* One sample of each output, shifted left by 8. */
+INLINE INTS pick(const uint8_t *source, const struct picker *picker, uint32_t kind);
+
+/* The rows of a block share each load of weights. */
+INLINE void group_x(int16_t *dst, const uint8_t *const source[RESIZE_BLOCK],
+                    const struct resize_axis *x, const struct picker *picker,
+                    const uint16_t *weight, uint32_t taps, uint32_t kind)
+{
+    INTS sum[RESIZE_BLOCK];
+    for (int row = 0; row < RESIZE_BLOCK; row++)
+        sum[row] = V(set1_epi16)((short)(taps / 2));
+    for (uint32_t tap = 0; tap < taps; tap++, weight += x->stride) {
+        const INTS weights = V_LOAD(weight);
+        for (int row = 0; row < RESIZE_BLOCK; row++) {
+            INTS samples = pick(source[row] + tap, picker, kind);
+            sum[row] = V(add_epi16)(sum[row], V(mulhi_epu16)(samples, weights));
+        }
+    }
+    for (int row = 0; row < RESIZE_BLOCK; row++)
+        V_STORE(dst + (size_t)row * x->stride, sum[row]);
+}
+
+INLINE void groups_x(int16_t *dst, const uint8_t *const source[RESIZE_BLOCK],
+                     const struct resize_axis *x, const struct resize_windows *windows,
+                     uint32_t taps, uint32_t kind)
+{
+    for (uint32_t group = 0; group < x->stride / LANES; group++) {
+        const struct picker picker = picker_of(windows, group, kind);
+        size_t output = (size_t)group * LANES;
+        group_x(dst + output, source, x, &picker, x->weights + output, taps, kind);
+    }
+}
+
+/* The usual numbers of taps as constants: their loops are unrolled. */
+#define BY_TAPS(taps, CALL)                                                                        \
+    switch (taps) {                                                                                \
+    case 2:                                                                                        \
+        CALL(2);                                                                                   \
+        break;                                                                                     \
+    case 3:                                                                                        \
+        CALL(3);                                                                                   \
+        break;                                                                                     \
+    case 4:                                                                                        \
+        CALL(4);                                                                                   \
+        break;                                                                                     \
+    default:                                                                                       \
+        CALL(taps);                                                                                \
+    }
+
+static void rows_x(int16_t *dst, const uint8_t *const source[RESIZE_BLOCK],
+                   const struct resize_axis *x, const struct resize_windows *windows)
+{
+#define FEW(taps) groups_x(dst, source, x, windows, taps, FEW_WINDOWS)
+#define MANY(taps) groups_x(dst, source, x, windows, taps, MANY_WINDOWS)
+    if (windows->kind == FEW_WINDOWS)
+        BY_TAPS(x->taps, FEW)
+    else
+        BY_TAPS(x->taps, MANY)
+#undef FEW
+#undef MANY
+}
+
+INLINE void columns_y(int16_t *dst, const int16_t *const *rows, const struct resize_axis *y,
+                      uint32_t output, uint32_t stride, uint32_t taps)
+{
+    for (uint32_t column = 0; column < stride; column += LANES) {
+        const uint16_t *weight = y->weights + output;
+        INTS sum = V(set1_epi16)(0);
+        for (uint32_t tap = 0; tap < taps; tap++, weight += y->stride) {
+            short factor = *weight < INT16_MAX ? (short)*weight : INT16_MAX;
+            sum = V(add_epi16)(sum,
+                               V(mulhrs_epi16)(V_LOAD(rows[tap] + column), V(set1_epi16)(factor)));
+        }
+        V_STORE(dst + column, sum);
+    }
+}
+
+static void row_y(int16_t *dst, const int16_t *const *rows, const struct resize_axis *y,
+                  uint32_t output, uint32_t stride)
+{
+#define COLUMNS(taps) columns_y(dst, rows, y, output, stride, taps)
+    BY_TAPS(y->taps, COLUMNS)
+#undef COLUMNS
+}
