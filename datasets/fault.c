@@ -22,6 +22,8 @@ struct place {
 static struct place places[PLACES];
 static struct sigaction previous_bus, previous_segv;
 
+_Thread_local sigjmp_buf *fault_landing;
+
 static void say(const char *text)
 {
     /* Nothing can be done about a failing stderr here. */
@@ -42,12 +44,17 @@ static void handle(int signal, siginfo_t *info, void *context)
         say(": the store was cut or became unreadable while in use; restore it and start again\n");
         _exit(1);
     }
+    sigjmp_buf *landing = fault_landing;
+    fault_landing = NULL;
+    if (landing)
+        siglongjmp(*landing, 1);
     sigaction(signal, signal == SIGBUS ? &previous_bus : &previous_segv, NULL);
 }
 
 void fault_install(void)
 {
-    struct sigaction action = {.sa_sigaction = handle, .sa_flags = SA_SIGINFO};
+    /* Not deferred: a landing leaves the handler without giving the signal free again. */
+    struct sigaction action = {.sa_sigaction = handle, .sa_flags = SA_SIGINFO | SA_NODEFER};
     sigemptyset(&action.sa_mask);
     sigaction(SIGBUS, &action, &previous_bus);
     sigaction(SIGSEGV, &action, &previous_segv);

@@ -55,30 +55,28 @@ struct store {
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct store *registry; /* registry_lock: all open stores */
 
-/* Where LMDB's assertions land. They fire on damaged tree pages, and a read holds nothing that a
- * jump out of LMDB would leak: its cursor is on the stack. */
-static _Thread_local jmp_buf *assertion_target;
-
+/* LMDB's assertions fire on damaged tree pages. */
 static void on_assertion(MDB_env *env, const char *text)
 {
     (void)env;
     (void)text;
-    if (assertion_target)
-        longjmp(*assertion_target, 1);
+    sigjmp_buf *landing = fault_landing;
+    fault_landing = NULL;
+    if (landing)
+        siglongjmp(*landing, 1);
 }
 
-/* mdb_get whose assertions come back as MDB_CORRUPTED. */
+/* mdb_get whose assertions and wild reads come back as MDB_CORRUPTED. It holds nothing that a jump
+ * out of it would leak: its cursor is on the stack. */
 static int get_guarded(MDB_txn *txn, MDB_dbi dbi, uint32_t key_value, MDB_val *value)
 {
     MDB_val key = {sizeof key_value, &key_value};
-    jmp_buf target;
-    if (setjmp(target)) {
-        assertion_target = NULL;
+    sigjmp_buf landing;
+    if (sigsetjmp(landing, 0))
         return MDB_CORRUPTED;
-    }
-    assertion_target = &target;
+    fault_landing = &landing;
     int code = mdb_get(txn, dbi, &key, value);
-    assertion_target = NULL;
+    fault_landing = NULL;
     return code;
 }
 
@@ -162,8 +160,9 @@ static int check_head(int fd, const char *path, struct stat *status)
 }
 
 /* LMDB follows page numbers only up to the last page of its meta page: with those all inside the
- * file, its reads are too. Small offsets inside the very last page are not checked by LMDB; the
- * slack makes such a read a fault in this store's range, which the fault handler names. */
+ * file, its reads are too, but for offsets in damaged tree pages, which reach up to 128 KiB further
+ * unchecked; the slack makes such a read a fault, which get_guarded catches, whatever else is
+ * mapped behind the file. */
 static int open_environment(struct store *store)
 {
     MDB_envinfo info;
@@ -245,7 +244,7 @@ static int open_meta(struct store *store)
     code = find_map(store, value.mv_data);
     if (code)
         return code;
-    fault_register(store->map, store->file_bytes + MAP_SLACK_BYTES, store->path);
+    fault_register(store->map, store->file_bytes, store->path);
     const uint8_t *data;
     size_t bytes;
     code = find(store, UINT32_MAX, &data, &bytes);
