@@ -7,7 +7,7 @@
 
 #include "common/err.h"
 #include "loader/cpu.h"
-#include "loader/decode_indexed.h"
+#include "loader/jpeg/decode_indexed.h"
 #include "loader/decode_parts.h"
 
 enum { ALIGNMENT = 64 };

@@ -15,8 +15,8 @@
 #include "common/opt.h"
 #include "loader/crop.h"
 #include "loader/decode.h"
-#include "loader/decode_indexed.h"
-#include "loader/jpeg_index.h"
+#include "loader/jpeg/decode_indexed.h"
+#include "loader/jpeg/jpeg_index.h"
 
 enum { MAX_FILE_BYTES = 256 << 20 };
 

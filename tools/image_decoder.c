@@ -10,7 +10,7 @@
 
 #include "common/err.h"
 #include "loader/decode.h"
-#include "loader/jpeg_index.h"
+#include "loader/jpeg/jpeg_index.h"
 
 /* One thread's. */
 struct tools_of_thread {

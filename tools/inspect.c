@@ -17,7 +17,7 @@
 #include "datasets/check.h"
 #include "datasets/fault.h"
 #include "datasets/store.h"
-#include "loader/jpeg_header.h"
+#include "loader/jpeg/jpeg_header.h"
 #include "tools/image_decoder.h"
 
 enum {

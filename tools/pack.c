@@ -17,7 +17,7 @@
 #include "datasets/check.h"
 #include "datasets/fault.h"
 #include "datasets/pack.h"
-#include "loader/jpeg_index.h"
+#include "loader/jpeg/jpeg_index.h"
 #include "tools/image_decoder.h"
 
 enum { BAD_LINES = 20 }; /* bad files listed on the terminal; --json lists all */

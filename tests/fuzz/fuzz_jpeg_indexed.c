@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "loader/decode.h"
-#include "loader/decode_indexed.h"
-#include "loader/jpeg_index.h"
+#include "loader/jpeg/decode_indexed.h"
+#include "loader/jpeg/jpeg_index.h"
 
 enum { LEVELS = CPU_AVX512 + 1, CONTROL_BYTES = 8, MAX_PIXELS = 1 << 20 };
 

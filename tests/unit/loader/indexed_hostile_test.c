@@ -10,9 +10,9 @@
 
 #include "common/err.h"
 #include "loader/decode.h"
-#include "loader/decode_indexed.h"
-#include "loader/jpeg_index.h"
-#include "loader/jpeg_levels.h"
+#include "loader/jpeg/decode_indexed.h"
+#include "loader/jpeg/jpeg_index.h"
+#include "loader/jpeg/jpeg_levels.h"
 #include "tests/unit/loader/jpegs.h"
 
 enum { MUTATIONS = 2500, LEVELS = CPU_AVX512 + 1, SUBJECTS = 4 };

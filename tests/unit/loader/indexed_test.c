@@ -8,8 +8,8 @@
 
 #include "common/err.h"
 #include "loader/decode.h"
-#include "loader/decode_indexed.h"
-#include "loader/jpeg_index.h"
+#include "loader/jpeg/decode_indexed.h"
+#include "loader/jpeg/jpeg_index.h"
 #include "tests/unit/loader/jpegs.h"
 
 enum { LEVELS = CPU_AVX512 + 1 };

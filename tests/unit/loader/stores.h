@@ -4,7 +4,7 @@
 #define TESTS_UNIT_LOADER_STORES_H
 
 #include "datasets/store.h"
-#include "loader/jpeg_index.h"
+#include "loader/jpeg/jpeg_index.h"
 #include "tests/unit/loader/pictures.h"
 
 enum { SAMPLES = 11, CLASSES = 4 };

@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "loader/jpeg_header.h"
+#include "loader/jpeg/jpeg_header.h"
 
 enum {
     HUFFMAN_BITS = 11, /* 4 tables of 8 KiB stay in the L1 cache; 10 and 12 bits are no faster */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Builds the lookup tables; resolves the few symbols that do not fit into them. */
-#include "loader/jpeg_huffman.h"
+#include "loader/jpeg/jpeg_huffman.h"
 
 #include <string.h>
 
-#include "loader/jpeg_entropy.h"
+#include "loader/jpeg/jpeg_entropy.h"
 
 /* T.81 F.2.2.1, EXTEND: size bits as a signed magnitude. */
 static int32_t extend(uint32_t bits, uint32_t size)

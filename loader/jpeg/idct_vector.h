@@ -4,7 +4,7 @@
  *   VECTOR    the type
  *   V(name)   the intrinsic: _mm256_##name or _mm512_##name
  *   V_ZERO()  all zeros */
-#include "loader/idct_constants.h"
+#include "loader/jpeg/idct_constants.h"
 
 #define INLINE static inline __attribute__((always_inline))
 

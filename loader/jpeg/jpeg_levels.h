@@ -5,7 +5,7 @@
 #ifndef LOADER_JPEG_LEVELS_H
 #define LOADER_JPEG_LEVELS_H
 
-#include "loader/jpeg_entropy.h"
+#include "loader/jpeg/jpeg_entropy.h"
 
 extern const struct jpeg_ops jpeg_ops_scalar;
 #if defined(__x86_64__)

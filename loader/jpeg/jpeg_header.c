@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Parses the markers of a sequential JPEG. Where libjpeg would warn and go on, this refuses. */
-#include "loader/jpeg_header.h"
+#include "loader/jpeg/jpeg_header.h"
 
 #include <string.h>
 

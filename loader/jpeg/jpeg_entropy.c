@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Starting a stream, asking where it is, choosing the loops of a level. */
-#include "loader/jpeg_entropy.h"
+#include "loader/jpeg/jpeg_entropy.h"
 
-#include "loader/jpeg_levels.h"
+#include "loader/jpeg/jpeg_levels.h"
 
 void entropy_start(struct entropy_stream *stream, const uint8_t *bytes, uint32_t bit)
 {

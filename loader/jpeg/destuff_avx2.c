@@ -2,7 +2,7 @@
 /* Takes the stuffed zero bytes out of entropy-coded data, 32 bytes at a time between FFs. */
 #include <immintrin.h>
 
-#include "loader/jpeg_levels.h"
+#include "loader/jpeg/jpeg_levels.h"
 
 size_t destuff_avx2(uint8_t *dst, const uint8_t *src, size_t count, size_t *used)
 {

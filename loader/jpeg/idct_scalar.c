@@ -2,8 +2,8 @@
 /* The inverse DCT in plain C: what the vector versions must give, bit for bit. */
 #include <string.h>
 
-#include "loader/idct_constants.h"
-#include "loader/jpeg_levels.h"
+#include "loader/jpeg/idct_constants.h"
+#include "loader/jpeg/jpeg_levels.h"
 
 static int32_t pair(int32_t p, int32_t for_p, int32_t q, int32_t for_q)
 {

@@ -12,7 +12,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "loader/jpeg_entropy.h"
+#include "loader/jpeg/jpeg_entropy.h"
 
 #define INLINE static inline __attribute__((always_inline))
 

@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #include "loader/cpu.h"
-#include "loader/jpeg_huffman.h"
+#include "loader/jpeg/jpeg_huffman.h"
 
 enum {
     ENTROPY_MAX_BLOCKS = 48, /* in one call: tiles of 12 KiB stay in the L1 cache */

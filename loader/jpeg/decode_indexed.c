@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The region's MCU rows go through two streams at a time. A run is a stretch of MCUs of one row,
  * from an index entry to the region's right edge; two runs are decoded side by side. */
-#include "loader/decode_indexed.h"
+#include "loader/jpeg/decode_indexed.h"
 
 #include <stdbool.h>
 #include <stdlib.h>
@@ -9,8 +9,8 @@
 
 #include "common/err.h"
 #include "loader/decode.h"
-#include "loader/jpeg_entropy.h"
-#include "loader/jpeg_index.h"
+#include "loader/jpeg/jpeg_entropy.h"
+#include "loader/jpeg/jpeg_index.h"
 
 enum {
     BLOCK = 8,

@@ -2,12 +2,12 @@
 /* The inverse DCT with AVX-512: four blocks of two tiles at once. */
 #include <immintrin.h>
 
-#include "loader/jpeg_levels.h"
+#include "loader/jpeg/jpeg_levels.h"
 
 #define VECTOR __m512i
 #define V(name) _mm512_##name
 #define V_ZERO() _mm512_setzero_si512()
-#include "loader/idct_vector.h"
+#include "loader/jpeg/idct_vector.h"
 
 /* Part of a vector that holds a block: first tile's a and b, then the second's. */
 #define PART(rows, part) _mm512_extracti32x4_epi32(rows, part)

@@ -2,12 +2,12 @@
 /* The inverse DCT with AVX2: both blocks of a tile at once. */
 #include <immintrin.h>
 
-#include "loader/jpeg_levels.h"
+#include "loader/jpeg/jpeg_levels.h"
 
 #define VECTOR __m256i
 #define V(name) _mm256_##name
 #define V_ZERO() _mm256_setzero_si256()
-#include "loader/idct_vector.h"
+#include "loader/jpeg/idct_vector.h"
 
 INLINE void idct_tile(int16_t *tile, const __m256i quant[8], uint8_t *a, uint8_t *b, size_t stride)
 {

@@ -22,7 +22,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "loader/jpeg_header.h"
+#include "loader/jpeg/jpeg_header.h"
 
 enum {
     JPEG_INDEX_VERSION = 1,

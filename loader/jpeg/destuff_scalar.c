@@ -2,7 +2,7 @@
 /* Takes the stuffed zero bytes out of entropy-coded data (T.81 B.1.1.5); plain C. */
 #include <string.h>
 
-#include "loader/jpeg_levels.h"
+#include "loader/jpeg/jpeg_levels.h"
 
 size_t destuff_scalar(uint8_t *dst, const uint8_t *src, size_t count, size_t *used)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reads a side index. */
-#include "loader/jpeg_index.h"
+#include "loader/jpeg/jpeg_index.h"
 
 #include "common/err.h"
 

@@ -2,7 +2,7 @@
 /* Takes the stuffed zero bytes out of entropy-coded data, 64 bytes at a time with VBMI2. */
 #include <immintrin.h>
 
-#include "loader/jpeg_levels.h"
+#include "loader/jpeg/jpeg_levels.h"
 
 static uint64_t low_bits(size_t count)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The indexed decoder's inner loops, compiled for level scalar. */
-#include "loader/entropy_loops.h"
-#include "loader/jpeg_levels.h"
+#include "loader/jpeg/entropy_loops.h"
+#include "loader/jpeg/jpeg_levels.h"
 
 const struct jpeg_ops jpeg_ops_scalar = {
     .destuff = destuff_scalar,

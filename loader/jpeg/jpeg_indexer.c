@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "common/err.h"
-#include "loader/jpeg_entropy.h"
-#include "loader/jpeg_index.h"
+#include "loader/jpeg/jpeg_entropy.h"
+#include "loader/jpeg/jpeg_index.h"
 
 enum {
     POSITION_BITS = 28,
