@@ -300,10 +300,11 @@ static void print_memory(const struct server *server)
     size_t scratch = builder_bytes(&spec);
     size_t chunk = buffer_bytes(spec.chunk_size * frame_label_bytes(&spec), spec.chunk_size,
                                 spec.chunk_size * spec_sample_bytes(&spec));
-    log_info("memory: %d workers x %.1f MiB of scratch (at 224 px), and per trainer at most %d "
-             "chunks x %.1f MiB, over all trainers at most %.0f MiB; the store is mapped",
-             server->config.workers, (double)scratch / mib, server->config.credits,
-             (double)chunk / mib, (double)server->config.buffer_bytes / mib);
+    log_info(
+        "memory: %d workers x at most %.1f MiB of scratch (at 224 px), and per trainer at most %d "
+        "chunks x %.1f MiB, over all trainers at most %.0f MiB; the store is mapped",
+        server->config.workers, (double)scratch / mib, server->config.credits, (double)chunk / mib,
+        (double)server->config.buffer_bytes / mib);
 }
 
 static int open_parts(struct server *server)
