@@ -37,9 +37,9 @@ struct decoder;
 int decoder_open(struct decoder **out);
 void decoder_close(struct decoder *decoder); /* accepts NULL */
 
-/* From now on records with a side index are decoded by it (loader/decode_indexed.h), only around
- * the crop; whatever that decoder does not take goes to the reference decoder as before. ERR_NOMEM,
- * ERR_UNSUPPORTED. */
+/* From now on records with a side index are decoded by it (loader/jpeg/decode_indexed.h), only
+ * around the crop; whatever that decoder does not take goes to the reference decoder as before.
+ * ERR_NOMEM, ERR_UNSUPPORTED. */
 int decoder_use_index(struct decoder *decoder);
 
 /* Decodes a record, at least the samples that the crop reads (planes.h's x0, y0, width, height; the

@@ -37,7 +37,7 @@ struct sock_message {
 
 enum {
     /* Heartbeats clean up dead connections; they decide nothing (the trainer's deadline does). A
-     * TTL above 65,599 ms is mangled by libzmq (issue 4226). */
+     * TTL above 65,599 ms is mangled by libzmq (zeromq/libzmq#4226). */
     HEARTBEAT_INTERVAL_MS = 1000,
     HEARTBEAT_TIMEOUT_MS = 10000,
     /* The default of 30 s lets idle connections hold descriptors long enough to lock others out. */
