@@ -12,7 +12,7 @@ int accumulate_slots(int n);
 
 struct accumulate_step {
     int slot; /* the next micro-batch goes into this slot */
-    int adds; /* then this many additions: slot_add(add_dst[i], add_src[i]) in order */
+    int adds; /* then this many additions: slot_add(add_dst[i], add_src[i]), in order */
     int add_dst[32], add_src[32];
 };
 

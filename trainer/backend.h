@@ -92,6 +92,8 @@ struct update {
     bool skip_nonfinite;  /* leave everything as it was when a gradient is not finite */
 };
 
+enum { BUCKETS_ALL = -1 };
+
 struct bucket {
     void *data;   /* backend memory: host floats for CPU backends, device floats for cuda */
     size_t count; /* floats */
@@ -147,8 +149,9 @@ struct backend_ops {
     /* The logits of the last run: [samples][classes] fp32. Synchronises. */
     int (*logits)(float *dst, struct program *program);
 
-    int (*slot_add)(struct state *state, int dst,
-                    int src); /* dst += src, all buckets; PROGRAM_TRAIN content */
+    /* dst += src in one bucket, or in BUCKETS_ALL; PROGRAM_TRAIN content. May be called for a
+     * bucket from within bucket_ready: its part of src is complete then. */
+    int (*slot_add)(struct state *state, int dst, int src, int bucket);
     int (*slot_buckets)(
         const struct state *state); /* how many; valid after a training program was opened */
     struct bucket (*slot_bucket)(struct state *state, int slot, int bucket);

@@ -43,7 +43,8 @@ static int add_slots(struct session *session, const struct accumulate_step *plan
 {
     int code = 0;
     for (int i = 0; i < plan->adds && !code; i++)
-        code = session->ops->slot_add(session->state, plan->add_dst[i], plan->add_src[i]);
+        code =
+            session->ops->slot_add(session->state, plan->add_dst[i], plan->add_src[i], BUCKETS_ALL);
     return code;
 }
 

@@ -57,7 +57,7 @@ void state_ref_close(struct state *state);
 int state_ref_set(struct state *state, enum state_kind kind, int tensor, const float *src);
 int state_ref_get(float *dst, struct state *state, enum state_kind kind, int tensor);
 int state_ref_split(struct state *state, size_t bucket_bytes); /* once: cuts the buckets */
-int state_ref_slot_add(struct state *state, int dst, int src);
+int state_ref_slot_add(struct state *state, int dst, int src, int bucket);
 int state_ref_slot_get(float *dst, struct state *state, int slot, int tensor);
 int state_ref_buckets(const struct state *state);
 struct bucket state_ref_bucket(struct state *state, int slot, int bucket);

@@ -182,17 +182,6 @@ static int check_slot(const struct state *state, int slot)
     return 0;
 }
 
-int state_ref_slot_add(struct state *state, int dst, int src)
-{
-    if (check_slot(state, dst) || check_slot(state, src))
-        return ERR_ARG;
-    real *to = state->slots + (size_t)dst * state->slot_count;
-    const real *from = state->slots + (size_t)src * state->slot_count;
-    for (size_t i = 0; i < state->slot_count; i++)
-        to[i] += from[i];
-    return 0;
-}
-
 int state_ref_slot_get(float *dst, struct state *state, int slot, int tensor)
 {
     if (check_slot(state, slot))
@@ -215,6 +204,29 @@ struct bucket state_ref_bucket(struct state *state, int slot, int bucket)
     size_t begin = bucket ? state->bucket_ends[bucket - 1] : 0;
     return (struct bucket){.data = state->slots + (size_t)slot * state->slot_count + begin,
                            .count = state->bucket_ends[bucket] - begin};
+}
+
+static void add_bucket(struct state *state, int dst, int src, int bucket)
+{
+    struct bucket to = state_ref_bucket(state, dst, bucket);
+    const real *from = state_ref_bucket(state, src, bucket).data;
+    real *sum = to.data;
+    for (size_t i = 0; i < to.count; i++)
+        sum[i] += from[i];
+}
+
+int state_ref_slot_add(struct state *state, int dst, int src, int bucket)
+{
+    if (check_slot(state, dst) || check_slot(state, src))
+        return ERR_ARG;
+    if (bucket < BUCKETS_ALL || bucket >= state->bucket_total)
+        return err_set(ERR_ARG, "there is no gradient bucket %d, only %d", bucket,
+                       state->bucket_total);
+    int first = bucket == BUCKETS_ALL ? 0 : bucket;
+    int end = bucket == BUCKETS_ALL ? state->bucket_total : bucket + 1;
+    for (int b = first; b < end; b++)
+        add_bucket(state, dst, src, b);
+    return 0;
 }
 
 static void update_tensor(struct state *state, int slot, int tensor, const struct update *update)

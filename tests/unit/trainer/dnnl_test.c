@@ -147,7 +147,7 @@ static int compare_steps(const struct tiny_case *what, uint64_t seed, double bou
         assert_int_equal(
             both[k]->ops->run(both[k]->program, &both[k]->batch, 1, both[k]->factor, NULL, NULL),
             0);
-        assert_int_equal(both[k]->ops->slot_add(both[k]->state, 0, 1), 0);
+        assert_int_equal(both[k]->ops->slot_add(both[k]->state, 0, 1, BUCKETS_ALL), 0);
         assert_int_equal(both[k]->ops->update(both[k]->state, 0, &update), 0);
     }
     failures += compare_state(&dnnl, &ref, STATE_WEIGHT, bound);

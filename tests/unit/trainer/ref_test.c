@@ -79,7 +79,7 @@ static void test_batch_statistics(void **unused)
     float *old_mean = weights_of(&tiny, STATE_WEIGHT, mean_at);
     float *old_var = weights_of(&tiny, STATE_WEIGHT, var_at);
     assert_int_equal(tiny.ops->run(tiny.program, &tiny.batch, 1, tiny.factor, NULL, NULL) ||
-                         tiny.ops->slot_add(tiny.state, 0, 1),
+                         tiny.ops->slot_add(tiny.state, 0, 1, BUCKETS_ALL),
                      0);
     const struct update update = {.grad_scale = 1, .micro_batches = 2};
     assert_int_equal(tiny.ops->update(tiny.state, 0, &update), 0);
@@ -324,7 +324,8 @@ static void test_refusals(void **unused)
     assert_int_equal(tiny_run(&tiny), ERR_ARG);
     tiny.labels[2].b = 0;
     assert_int_equal(tiny.ops->run(tiny.program, &tiny.batch, 2, 1, NULL, NULL), ERR_ARG);
-    assert_int_equal(tiny.ops->slot_add(tiny.state, 0, 2), ERR_ARG);
+    assert_int_equal(tiny.ops->slot_add(tiny.state, 0, 2, BUCKETS_ALL), ERR_ARG);
+    assert_int_equal(tiny.ops->slot_add(tiny.state, 0, 1, 1000), ERR_ARG);
     float value;
     assert_int_equal(tiny.ops->state_get(&value, tiny.state, STATE_WEIGHT, 10000), ERR_ARG);
     struct program *program;
