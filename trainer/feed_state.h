@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The feed's insides, shared by feed.c (the caller's side), feed_io.c (the I/O thread) and
- * feed_peer.c (one loader's conversation).
+/* The feed's insides, shared by feed.c (the caller's side), feed_io.c (the I/O thread), and the
+ * parts of the conversation with one loader: feed_peer.c, feed_admit.c, feed_ask.c, feed_answer.c.
  *
  * Owners: "lock" means feed->lock; "io" the I/O thread alone; "caller" the thread that calls
  * feed_*. A slot changes hands under the lock: the caller arms it, the I/O thread fills it and
@@ -158,9 +158,27 @@ void feed_io_fail(struct feed *feed, int code);
 int feed_peer_open(struct feed *feed, struct peer *peer);
 void feed_peer_events(struct feed *feed, int number); /* what its socket has to tell */
 void feed_peer_deadlines(struct feed *feed, int number, int64_t now_ns);
-bool feed_peer_ask(struct feed *feed, int number);     /* one chunk more; false: nothing to ask */
 void feed_peer_goodbye(struct feed *feed, int number); /* leaves it, for now or for good */
+bool feed_peer_send(struct feed *feed, int number, const struct frame *frame); /* false: not sent */
+void feed_peer_lose(struct feed *feed, int number, const char *why);   /* to be opened again */
+void feed_peer_refuse(struct feed *feed, int number, const char *why); /* never to be used again */
+
+/* ---- feed_admit.c ---- */
+
+/* Its answer to hello: admits or refuses it. */
+void feed_admit(struct feed *feed, int number, struct frame_hello_reply *reply);
+
+/* ---- feed_ask.c ---- */
+
 bool feed_peer_has_room(const struct peer *peer);
+bool feed_peer_ask(struct feed *feed, int number); /* one chunk more; false: nothing to ask */
+/* Sends a request, behind the offer of its spec where that is due. False: not sent. */
+bool feed_peer_request(struct feed *feed, int number, const struct peer_request *request);
+
+/* ---- feed_answer.c ---- */
+
+/* Takes the message that was received from it. */
+void feed_answer(struct feed *feed, int number);
 
 /* ---- feed_synthetic.c ---- */
 
