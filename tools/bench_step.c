@@ -142,7 +142,7 @@ static void close_bench(struct bench *bench)
 
 static int step(const struct bench *bench)
 {
-    const struct batch batch = {bench->pixels, bench->labels, (int)bench->values->batch};
+    const struct batch batch = {bench->pixels, bench->labels, NULL, (int)bench->values->batch};
     const struct update update = {
         .lr = 1e-3, .momentum = 0.9, .weight_decay = 1e-4, .grad_scale = 1, .micro_batches = 1};
     int code =

@@ -55,10 +55,18 @@ struct loss_config {
 
 enum program_mode { PROGRAM_TRAIN, PROGRAM_INFER };
 
+/* How pixels arrive. Zero: half floats, normalised and mixed (the fp16 wire). */
+struct input_format {
+    bool bytes;            /* the uint8 wire: the backend normalises and mixes (trainer/unpack.h) */
+    int chunk_size;        /* bytes: position n of a chunk mixes with chunk_size - 1 - n */
+    float mean[3], std[3]; /* bytes: on a scale of 0..255 */
+};
+
 struct program_config {
     enum program_mode mode;
-    int batch;   /* samples of a micro-batch */
-    int size_px; /* input size (net_reshape); 0: the net's */
+    int batch;                 /* samples of a micro-batch */
+    int size_px;               /* input size (net_reshape); 0: the net's */
+    struct input_format input; /* a teacher's is the same */
     struct loss_config loss;
     struct program
         *teacher; /* inference program of the same backend, batch, size and classes, whose logits on
@@ -69,9 +77,10 @@ struct program_config {
 
 /* A micro-batch in host memory (from host_alloc). */
 struct batch {
-    const uint16_t *
-        pixels; /* [batch][size][size][channels] half floats, NHWC; rows past samples are ignored */
+    const void *pixels; /* [batch][size][size][channels] half floats (uint16_t), or uint8_t where
+                           the program's input is bytes; NHWC; rows past samples are ignored */
     const struct chunk_label *labels; /* [batch] */
+    const float (*offsets)[3];        /* [batch] PCA offsets of bytes; else NULL */
     int samples; /* 1..batch, in training exactly batch; masked labels (inference) are not counted
                   */
 };

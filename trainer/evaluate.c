@@ -32,7 +32,7 @@ static int add_batch(double sums[SUMS], struct session *session)
     int code = feed_pop(&fetched, session->feed);
     if (code)
         return code;
-    struct batch batch = {fetched.pixels, fetched.labels, (int)fetched.samples};
+    struct batch batch = {fetched.pixels, fetched.labels, fetched.offsets, (int)fetched.samples};
     code = session->ops->run(session->eval_program, &batch, 0, 1, NULL, NULL);
     if (!code)
         code = session->ops->metrics(&metrics, session->eval_state, 0);

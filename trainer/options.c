@@ -56,8 +56,6 @@ static int check_supported(const struct options *options)
         return unsupported("--teacher", "train without distillation");
     if (recipe->freeze && strcmp(recipe->freeze, "0") != 0 && *recipe->freeze)
         return unsupported("--freeze", "train all stages");
-    if (strcmp(recipe->wire, "fp16") != 0)
-        return unsupported("--wire uint8", "use --wire fp16");
     if (run->audit > 0)
         return unsupported("--audit", "leave it out");
     if (run->secret_key || run->server_keys)

@@ -8,6 +8,7 @@
 #include "common/err.h"
 #include "common/log.h"
 #include "trainer/accumulate.h"
+#include "trainer/unpack.h"
 
 static void *batch_alloc(void *user, size_t bytes)
 {
@@ -147,6 +148,7 @@ static int open_programs(struct session *session)
     struct program_config config = {
         .mode = PROGRAM_TRAIN,
         .batch = (int)recipe->micro_batch,
+        .input = unpack_format(&session->train_spec),
         .loss =
             {
                 .label_smoothing = recipe->label_smoothing,
@@ -157,6 +159,7 @@ static int open_programs(struct session *session)
     if (session->train)
         code = session->ops->program_open(&session->train_program, session->state, &config);
     config.mode = PROGRAM_INFER;
+    config.input = unpack_format(&session->eval_spec);
     if (!code && session->val)
         code = session->ops->program_open(&session->eval_program, session->eval_state, &config);
     return code;

@@ -60,7 +60,8 @@ static int run_micro_batch(struct step_result *result, struct held *held, struct
         return code;
     result->wait_seconds += fetched->wait_seconds;
     result->receipt = hash128_add(result->receipt, fetched->receipt);
-    struct batch batch = {fetched->pixels, fetched->labels, (int)fetched->samples};
+    struct batch batch = {fetched->pixels, fetched->labels, fetched->offsets,
+                          (int)fetched->samples};
     code = session->ops->run(session->train_program, &batch, plan.slot, loss_factor, NULL, NULL);
     return code ? code : add_slots(session, &plan);
 }

@@ -2,6 +2,7 @@
 /* Training over real loaders: it learns; and however a run is interrupted, what comes out in the
  * end is bit for bit what the quiet run gives. */
 #include <fcntl.h>
+#include <math.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -422,6 +423,27 @@ static void finished_run_is_left_alone(void **state)
     free(after);
 }
 
+/* Bytes on the wire: another stream, of which as much is learned. */
+static void uint8_wire_learns(void **state)
+{
+    char *run = join(place.directory, "uint8");
+    assert_int_equal(RUN(run, "--wire", "uint8"), 0);
+    cJSON *ours = event_line(run, "epoch", 0), *quiet = event_line(place.quiet, "epoch", 0);
+    assert_false(cJSON_Compare(field(ours, "receipt"), field(quiet, "receipt"), true));
+    cJSON_Delete(ours);
+    cJSON_Delete(quiet);
+    for (int i = 0; i < STEPS / EPOCHS; i++) {
+        double loss = event_number(run, "step", i, "loss");
+        double expected = event_number(place.quiet, "step", i, "loss");
+        if (!(fabs(loss - expected) < 0.05))
+            fail_msg("step %d: loss %g, with the fp16 wire %g", i, loss, expected);
+    }
+    double top1 = event_number(run, "done", 0, "top1");
+    if (!(top1 > 2 * 100.0 / CLASSES))
+        fail_msg("top-1 %g %%", top1);
+    free(run);
+}
+
 static void wrong_calls_are_refused(void **state)
 {
     char *log;
@@ -465,6 +487,7 @@ int main(void)
         cmocka_unit_test(killed_run_goes_on),
         cmocka_unit_test(max_steps_counts_over_resumes),
         cmocka_unit_test(finished_run_is_left_alone),
+        cmocka_unit_test(uint8_wire_learns),
         cmocka_unit_test(wrong_calls_are_refused),
         cmocka_unit_test(eval_only_agrees),
         cmocka_unit_test(stalled_run_goes_on),

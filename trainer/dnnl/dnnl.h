@@ -84,10 +84,9 @@ size_t program_dnnl_bytes(const struct program *program);
 void plan_dnnl_lives(struct program *program);
 void plan_dnnl_memory(struct program *program); /* after arena_place */
 
-/* pixels.c: half floats [samples][size][size][channels] to [batch][blocks][pixels][block]; what no
- * pixel belongs to becomes zero. */
-void pixels_dnnl_load(float *dst, const uint16_t *pixels, const struct program *program,
-                      int samples);
+/* pixels.c: the pixels as they came, [samples][size][size][channels], to
+ * [batch][blocks][pixels][block] floats; what no pixel belongs to becomes zero. */
+void pixels_dnnl_load(float *dst, const struct batch *batch, const struct program *program);
 
 /* pass.c */
 int pass_dnnl_run(struct program *program, const struct batch *batch, int slot, double loss_factor,

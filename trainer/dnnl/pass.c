@@ -7,6 +7,7 @@
 #include "common/err.h"
 #include "trainer/dnnl/dnnl.h"
 #include "trainer/loss.h"
+#include "trainer/unpack.h"
 
 static const struct kernels *kernels_of(const struct program *program)
 {
@@ -136,7 +137,7 @@ static int forward_node(struct program *program, const struct batch *batch, int 
     int threads = threads_of(program);
     switch (node->kind) {
     case NODE_INPUT:
-        pixels_dnnl_load(plan->at.out, batch->pixels, program, batch->samples);
+        pixels_dnnl_load(plan->at.out, batch, program);
         break;
     case NODE_CONV:
         return forward_conv(program, index, slot);
@@ -321,7 +322,7 @@ static int check(const struct program *program, const struct batch *batch, int s
             return err_set(ERR_ARG, "sample %d has the labels %u and %u, %s has %d classes", i,
                            label->a, label->b, net->model, net->classes);
     }
-    return 0;
+    return unpack_check(batch, &program->config.input);
 }
 
 static void store_metrics(struct state *state, int slot, const struct loss_sums *sums)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
-#include "common/half.h"
 #include "trainer/dnnl/dnnl.h"
+#include "trainer/unpack.h"
 
 enum { CHUNK = 1024 }; /* values converted at a time */
 
@@ -18,8 +18,7 @@ static void scatter(float *plane, const float *values, const struct program *pro
     }
 }
 
-void pixels_dnnl_load(float *dst, const uint16_t *pixels, const struct program *program,
-                      int samples)
+void pixels_dnnl_load(float *dst, const struct batch *batch, const struct program *program)
 {
     const struct net *net = program->net;
     size_t count = (size_t)net->size_px * (size_t)net->size_px;
@@ -28,13 +27,12 @@ void pixels_dnnl_load(float *dst, const uint16_t *pixels, const struct program *
 #pragma omp parallel for num_threads(program->state->backend->threads) schedule(static)
     for (int n = 0; n < program->config.batch; n++) {
         float *plane = dst + (size_t)n * image;
-        if (n >= samples || program->input_channels != net->channels)
+        if (n >= batch->samples || program->input_channels != net->channels)
             memset(plane, 0, image * sizeof *plane);
-        for (size_t begin = 0; n < samples && begin < count; begin += step) {
+        for (size_t begin = 0; n < batch->samples && begin < count; begin += step) {
             float values[CHUNK];
             size_t chunk = count - begin < step ? count - begin : step;
-            half_to_floats(values, pixels + ((size_t)n * count + begin) * (size_t)net->channels,
-                           chunk * (size_t)net->channels);
+            unpack_pixels(values, batch, &program->config.input, net, n, begin, chunk);
             scatter(plane, values, program, begin, chunk);
         }
     }

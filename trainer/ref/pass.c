@@ -4,9 +4,11 @@
 #include <string.h>
 
 #include "common/err.h"
-#include "common/half.h"
 #include "trainer/loss.h"
 #include "trainer/ref/program.h"
+#include "trainer/unpack.h"
+
+enum { RUN_VALUES = 1024 }; /* of the input that are unpacked at a time */
 
 static struct op op_of(const struct program *program, int index)
 {
@@ -18,13 +20,21 @@ static struct op op_of(const struct program *program, int index)
                        .partial = program->partial};
 }
 
-static void load_pixels(real *dst, const uint16_t *pixels, const struct net *net, int samples)
+static void load_pixels(real *dst, const struct batch *batch, const struct program *program)
 {
-    size_t count = (size_t)samples * net->size_px * net->size_px;
+    const struct net *net = program->net;
     int channels = net->channels, pitch = pitch_of(channels);
-    for (size_t p = 0; p < count; p++)
-        for (int c = 0; c < channels; c++)
-            dst[p * pitch + c] = half_to_float(pixels[p * channels + c]);
+    size_t image = (size_t)net->size_px * net->size_px, run = RUN_VALUES / channels;
+    for (int n = 0; n < batch->samples; n++) {
+        for (size_t begin = 0, count; begin < image; begin += count) {
+            float values[RUN_VALUES];
+            count = image - begin < run ? image - begin : run;
+            unpack_pixels(values, batch, &program->config.input, net, n, begin, count);
+            for (size_t p = 0; p < count; p++, dst += pitch)
+                for (int c = 0; c < channels; c++)
+                    dst[c] = values[p * channels + c];
+        }
+    }
 }
 
 /* BN as one multiplication and one addition a channel. */
@@ -88,7 +98,7 @@ static void forward(struct program *program, const struct batch *batch, int slot
         const real *in = node->input < 0 ? NULL : program->nodes[node->input].out;
         switch (node->kind) {
         case NODE_INPUT:
-            load_pixels(out, batch->pixels, net, batch->samples);
+            load_pixels(out, batch, program);
             break;
         case NODE_CONV:
             forward_conv(program, i, slot);
@@ -251,7 +261,7 @@ static int check(const struct program *program, const struct batch *batch, int s
             return err_set(ERR_ARG, "sample %d has the labels %u and %u, %s has %d classes", i,
                            label->a, label->b, net->model, net->classes);
     }
-    return 0;
+    return unpack_check(batch, &program->config.input);
 }
 
 int pass_ref_run(struct program *program, const struct batch *batch, int slot, double loss_factor,

@@ -204,8 +204,8 @@ static void unsupported_is_refused(void **state)
 {
     static struct options options;
     static const char *const refused[][2] = {
-        {"--teacher", "t.safetensors"}, {"--audit", "0.1"},     {"--wire", "uint8"},
-        {"--secret-key", "k"},          {"--server-keys", "d"}, {"--freeze", "2"},
+        {"--teacher", "t.safetensors"}, {"--audit", "0.1"}, {"--secret-key", "k"},
+        {"--server-keys", "d"},         {"--freeze", "2"},
     };
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         assert_int_equal(parse(&options, 2, refused[i]), ERR_UNSUPPORTED);

@@ -272,7 +272,7 @@ static inline void tiny_fill_batch(struct tiny *tiny, const struct tiny_case *wh
             (struct chunk_label){(uint32_t)(testing_random(random) % (uint64_t)what->classes),
                                  (uint32_t)(testing_random(random) % (uint64_t)what->classes),
                                  (float)testing_unit(random)};
-    tiny->batch = (struct batch){tiny->pixels, tiny->labels, what->batch};
+    tiny->batch = (struct batch){tiny->pixels, tiny->labels, NULL, what->batch};
 }
 
 /* Opens all of a case on a backend with values that depend on the seed alone. On failure the
