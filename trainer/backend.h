@@ -95,6 +95,7 @@ struct batch_metrics {
 
 struct update {
     double lr, momentum, weight_decay;
+    double head_lr; /* of the classifier's tensors (tensor.head); 0: lr */
     bool no_bias_decay;
     double grad_scale;    /* gradients are multiplied by this first: 1 / loss scale */
     double micro_batches; /* of the whole step over all ranks: BN statistics are divided by it */
@@ -143,6 +144,10 @@ struct backend_ops {
     size_t (*program_bytes)(
         const struct program *program); /* memory planned for it, without state */
 
+    /* Seconds that this program has run for so far, its teacher's own left out; for a teacher: what
+     * it adds to its students' runs. NULL: the backend does not measure it. Synchronises. */
+    double (*program_seconds)(const struct program *program);
+
     /* PROGRAM_TRAIN: forward, loss, backward of one micro-batch into slot (overwritten). The
      * gradient is that of loss_factor * sum over samples of the loss (loss_factor = loss scale /
      * total batch). PROGRAM_INFER: forward with running statistics; the slot's metrics only (the
@@ -172,6 +177,11 @@ struct backend_ops {
      * w -= lr * (g + momentum * v). Then running statistics move once by NET_BN_MOMENTUM towards
      * the slot's mean over micro-batches. */
     int (*update)(struct state *state, int slot, const struct update *update);
+
+    /* Exponential moving average: every weight and running statistic of average moves to decay *
+     * itself + (1 - decay) * that of state, a state of the same net and backend. NULL: done on the
+     * host through state_get and state_set. */
+    int (*state_average)(struct state *average, struct state *state, double decay);
 
     /* finite is known of the slot that the last update consumed, and true before. */
     int (*metrics)(struct batch_metrics *metrics, struct state *state, int slot); /* synchronises */

@@ -60,6 +60,7 @@ struct program {
     int input_block, input_channels; /* layout of the input: block 1 is plain */
     uint64_t version;                /* of the state that the packed weights are from */
     int samples;                     /* of the last run */
+    double seconds;                  /* of all runs, without the teacher's */
     struct {
         int scratch, staging, packed_gradient, partial, dlogits32, logits, dlogits;
     } blocks;
@@ -79,6 +80,7 @@ int program_dnnl_open(struct program **out, struct state *state,
                       const struct program_config *config);
 void program_dnnl_close(struct program *program);
 size_t program_dnnl_bytes(const struct program *program);
+double program_dnnl_seconds(const struct program *program);
 
 /* plan.c: which maps live when, for a program whose convolutions are open. */
 void plan_dnnl_lives(struct program *program);

@@ -4,6 +4,7 @@
 #include <omp.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "common/err.h"
 #include "trainer/dnnl/dnnl.h"
 #include "trainer/loss.h"
@@ -344,8 +345,13 @@ int pass_dnnl_run(struct program *program, const struct batch *batch, int slot, 
     int code = check(program, batch, slot);
     /* The library takes as many threads as OpenMP has; they belong to the thread that calls. */
     omp_set_num_threads(threads_of(program));
-    if (!code && teacher)
+    double start_s = clock_seconds();
+    if (!code && teacher) {
         code = forward(teacher, batch, -1);
+        double now_s = clock_seconds();
+        teacher->seconds += now_s - start_s;
+        start_s = now_s;
+    }
     if (!code)
         code = forward(program, batch, slot);
     if (code)
@@ -356,7 +362,10 @@ int pass_dnnl_run(struct program *program, const struct batch *batch, int slot, 
                program->net->classes, train ? &program->config.loss : &loss_plain, loss_factor);
     store_metrics(program->state, slot, &sums);
     struct announcer announcer = {.ready = bucket_ready, .user = user};
-    return train ? backward(program, slot, &announcer) : 0;
+    if (train)
+        code = backward(program, slot, &announcer);
+    program->seconds += clock_seconds() - start_s;
+    return code;
 }
 
 int pass_dnnl_logits(float *dst, struct program *program)

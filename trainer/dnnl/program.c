@@ -296,3 +296,8 @@ size_t program_dnnl_bytes(const struct program *program)
 {
     return arena_bytes(program->arena);
 }
+
+double program_dnnl_seconds(const struct program *program)
+{
+    return program->seconds;
+}

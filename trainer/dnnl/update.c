@@ -16,9 +16,9 @@ static bool is_finite(const float *values, size_t count, int threads)
 }
 
 static void nag(float *restrict w, float *restrict v, const float *restrict gradient, size_t count,
-                const struct update *update, float decay, int threads)
+                const struct update *update, float lr, float decay, int threads)
 {
-    const float lr = (float)update->lr, momentum = (float)update->momentum;
+    const float momentum = (float)update->momentum;
     const float grad_scale = (float)update->grad_scale;
 #pragma omp parallel for simd num_threads(threads) schedule(static) if (count >= WORTH_THREADS)
     for (size_t i = 0; i < count; i++) {
@@ -49,9 +49,10 @@ int update_dnnl(struct state *state, int slot, const struct update *update)
         const struct tensor *tensor = &state->net->tensors[i];
         const float *sum = state_slot(state, slot, i);
         float decay = net_decayed(tensor, update->no_bias_decay) ? (float)update->weight_decay : 0;
+        double lr = tensor->head && update->head_lr > 0 ? update->head_lr : update->lr;
         if (sum && tensor->trained)
             nag(state_values(state, i), state->momentum + state->value_at[i], sum, tensor->count,
-                update, decay, threads);
+                update, (float)lr, decay, threads);
         else if (sum)
             running(state_values(state, i), sum, tensor->count, update->micro_batches);
     }

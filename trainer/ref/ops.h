@@ -71,6 +71,8 @@ struct update_ref {
 /* g = grad_scale gradient + decay w; v = momentum v + g; w -= lr (g + momentum v) */
 void update_ref_nag(real *w, real *v, const real *gradient, size_t count,
                     const struct update_ref *update);
+/* average = decay average + (1 - decay) values */
+void update_ref_average(real *average, const real *values, size_t count, double decay);
 /* running += NET_BN_MOMENTUM (sum / micro_batches - running) */
 void update_ref_running(real *running, const real *sum, size_t count, double micro_batches);
 

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "common/err.h"
 #include "trainer/loss.h"
 #include "trainer/ref/program.h"
@@ -272,8 +273,13 @@ int pass_ref_run(struct program *program, const struct batch *batch, int slot, d
         return code;
     struct program *teacher = program->config.teacher;
     bool train = program_trains(program);
-    if (teacher && train)
+    double start_s = clock_seconds();
+    if (teacher && train) {
         forward(teacher, batch, -1);
+        double now_s = clock_seconds();
+        teacher->seconds += now_s - start_s;
+        start_s = now_s;
+    }
     forward(program, batch, slot);
 
     struct loss_sums sums;
@@ -287,10 +293,10 @@ int pass_ref_run(struct program *program, const struct batch *batch, int slot, d
     metrics[3] = (real)sums.samples;
     if (slot == program->state->updated_slot)
         program->state->updated_slot = -1;
-    if (!train)
-        return 0;
-    backward(program, slot);
-    for (int b = 0; bucket_ready && b < program->state->bucket_total; b++)
+    if (train)
+        backward(program, slot);
+    program->seconds += clock_seconds() - start_s;
+    for (int b = 0; train && bucket_ready && b < program->state->bucket_total; b++)
         bucket_ready(user, b);
     return 0;
 }

@@ -226,3 +226,8 @@ size_t program_ref_bytes(const struct program *program)
 {
     return program->bytes;
 }
+
+double program_ref_seconds(const struct program *program)
+{
+    return program->seconds;
+}

@@ -23,7 +23,8 @@ struct program {
     void **owned; /* all allocations of the nodes, for close */
     int owned_count, owned_room;
     size_t bytes;
-    int samples; /* of the last run */
+    int samples;    /* of the last run */
+    double seconds; /* of all runs, without the teacher's */
 
     real *packed, *zeros;
     double *partial;

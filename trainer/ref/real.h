@@ -28,6 +28,8 @@ typedef double real;
 #define program_ref_bytes program_ref_bytes_double
 #define program_ref_close program_ref_close_double
 #define program_ref_open program_ref_open_double
+#define program_ref_seconds program_ref_seconds_double
+#define state_ref_average state_ref_average_double
 #define state_ref_bucket state_ref_bucket_double
 #define state_ref_buckets state_ref_buckets_double
 #define state_ref_close state_ref_close_double
@@ -39,6 +41,7 @@ typedef double real;
 #define state_ref_slot_get state_ref_slot_get_double
 #define state_ref_split state_ref_split_double
 #define state_ref_update state_ref_update_double
+#define update_ref_average update_ref_average_double
 #define update_ref_finite update_ref_finite_double
 #define update_ref_nag update_ref_nag_double
 #define update_ref_running update_ref_running_double

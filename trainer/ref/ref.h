@@ -62,6 +62,7 @@ int state_ref_slot_get(float *dst, struct state *state, int slot, int tensor);
 int state_ref_buckets(const struct state *state);
 struct bucket state_ref_bucket(struct state *state, int slot, int bucket);
 int state_ref_update(struct state *state, int slot, const struct update *update);
+int state_ref_average(struct state *average, struct state *state, double decay);
 int state_ref_metrics(struct batch_metrics *metrics, struct state *state, int slot);
 
 /* program.c */
@@ -69,6 +70,7 @@ int program_ref_open(struct program **out, struct state *state,
                      const struct program_config *config);
 void program_ref_close(struct program *program);
 size_t program_ref_bytes(const struct program *program);
+double program_ref_seconds(const struct program *program);
 
 /* pass.c */
 int pass_ref_run(struct program *program, const struct batch *batch, int slot, double loss_factor,

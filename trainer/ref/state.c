@@ -241,7 +241,8 @@ static void update_tensor(struct state *state, int slot, int tensor, const struc
         return;
     }
     bool decayed = net_decayed(what, update->no_bias_decay);
-    const struct update_ref step = {.lr = (real)update->lr,
+    double lr = what->head && update->head_lr > 0 ? update->head_lr : update->lr;
+    const struct update_ref step = {.lr = (real)lr,
                                     .momentum = (real)update->momentum,
                                     .decay = (real)(decayed ? update->weight_decay : 0),
                                     .grad_scale = (real)update->grad_scale};
@@ -259,6 +260,16 @@ int state_ref_update(struct state *state, int slot, const struct update *update)
         return 0;
     for (int i = 0; i < state->net->tensor_count; i++)
         update_tensor(state, slot, i, update);
+    return 0;
+}
+
+int state_ref_average(struct state *average, struct state *state, double decay)
+{
+    size_t count = 0;
+    for (int i = 0; i < state->net->tensor_count; i++)
+        count += state->net->tensors[i].count;
+    update_ref_average(average->values, state->values, count, decay);
+    average->version++;
     return 0;
 }
 

@@ -21,6 +21,13 @@ void update_ref_nag(real *w, real *v, const real *gradient, size_t count,
     }
 }
 
+void update_ref_average(real *average, const real *values, size_t count, double decay)
+{
+    const real share = (real)(1 - decay);
+    for (size_t i = 0; i < count; i++)
+        average[i] += share * (values[i] - average[i]);
+}
+
 void update_ref_running(real *running, const real *sum, size_t count, double micro_batches)
 {
     for (size_t i = 0; i < count; i++) {

@@ -134,6 +134,52 @@ static void test_nag(void **unused)
     tiny_close(&tiny);
 }
 
+/* The classifier's own learning rate moves the classifier alone. */
+static void test_head_lr(void **unused)
+{
+    struct tiny tiny;
+    open_tiny(&tiny, &small, 1);
+    struct update update = {.lr = 0, .head_lr = 0.1, .grad_scale = 1, .micro_batches = 1};
+    int conv = tensor_of(&tiny, "conv1.weight"), fc = tensor_of(&tiny, "fc.weight");
+    float *before[] = {weights_of(&tiny, STATE_WEIGHT, conv), weights_of(&tiny, STATE_WEIGHT, fc)};
+    assert_int_equal(tiny_run(&tiny) || tiny.ops->update(tiny.state, 0, &update), 0);
+    float *after[] = {weights_of(&tiny, STATE_WEIGHT, conv), weights_of(&tiny, STATE_WEIGHT, fc)};
+    float *gradient = slot_of(&tiny, 0, fc);
+    assert_memory_equal(before[0], after[0], tiny.net->tensors[conv].count * sizeof(float));
+    for (size_t i = 0; i < tiny.net->tensors[fc].count; i++)
+        assert_true(fabs(after[1][i] - (before[1][i] - 0.1 * gradient[i])) <= 1e-6);
+    for (int i = 0; i < 2; i++) {
+        free(before[i]);
+        free(after[i]);
+    }
+    free(gradient);
+    tiny_close(&tiny);
+}
+
+static void test_average(void **unused)
+{
+    struct tiny tiny;
+    struct state *average;
+    open_tiny(&tiny, &small, 1);
+    uint64_t random = testing_seed();
+    assert_int_equal(tiny.ops->state_open(&average, tiny.backend, tiny.net, 0), 0);
+    assert_int_equal(tiny_fill_state(tiny.ops, average, tiny.net, &random), 0);
+    struct tiny other = {.ops = tiny.ops, .net = tiny.net, .state = average};
+    for (int i = 0; i < tiny.net->tensor_count; i++) {
+        float *before = weights_of(&other, STATE_WEIGHT, i),
+              *now = weights_of(&tiny, STATE_WEIGHT, i);
+        assert_int_equal(tiny.ops->state_average(average, tiny.state, 0.75), 0);
+        float *after = weights_of(&other, STATE_WEIGHT, i);
+        for (size_t k = 0; k < tiny.net->tensors[i].count; k++)
+            assert_true(fabs(after[k] - (0.75 * before[k] + 0.25 * now[k])) <= 1e-6);
+        free(before);
+        free(now);
+        free(after);
+    }
+    tiny.ops->state_close(average);
+    tiny_close(&tiny);
+}
+
 /* All of it together: a net learns four images by heart. */
 static void test_learns(void **unused)
 {
@@ -363,6 +409,8 @@ int main(void)
         cmocka_unit_test(test_threads),
         cmocka_unit_test(test_batch_statistics),
         cmocka_unit_test(test_nag),
+        cmocka_unit_test(test_head_lr),
+        cmocka_unit_test(test_average),
         cmocka_unit_test(test_learns),
         cmocka_unit_test(test_skips_nonfinite),
         cmocka_unit_test(test_buckets),
