@@ -30,8 +30,9 @@ struct place {
     int code;   /* of read and check */
     char *reason;
     struct source_buffer buffer;
-    uint8_t *planes; /* malloc'ed, when files are decoded */
-    uint8_t *index;  /* malloc'ed, NULL: none */
+    uint8_t *made; /* malloc'ed, when files are decoded or recoded */
+    size_t made_bytes;
+    uint8_t *index; /* malloc'ed, NULL: none */
     size_t index_bytes;
     uint32_t width, height;
 };
@@ -86,6 +87,21 @@ static int keep_index(struct place *place, const uint8_t *index, size_t bytes)
     return 0;
 }
 
+static int index_or_check(const struct pack *pack, struct place *place, void *decoder,
+                          const uint8_t *file, size_t bytes)
+{
+    const struct image_decoder *ops = pack->options->decoder;
+    if (pack->options->index_mcus >= 0) {
+        const uint8_t *index = NULL;
+        size_t index_bytes = 0;
+        int code = ops->index(decoder, &index, &index_bytes, &place->width, &place->height, file,
+                              bytes, (uint32_t)pack->options->index_mcus);
+        if (code || index)
+            return code ? code : keep_index(place, index, index_bytes);
+    }
+    return ops->check(decoder, &place->width, &place->height, file, bytes);
+}
+
 static int prepare(const struct pack *pack, struct place *place, size_t i, void *decoder)
 {
     const struct image_decoder *ops = pack->options->decoder;
@@ -99,20 +115,19 @@ static int prepare(const struct pack *pack, struct place *place, size_t i, void 
         place->height = pack->source->height;
         return 0;
     }
-    if (pack->options->encoding == STORE_RAW)
-        return ops->planes(decoder, &place->planes, &place->width, &place->height,
-                           place->buffer.data, place->buffer.bytes);
-    if (pack->options->index_mcus >= 0) {
-        const uint8_t *index = NULL;
-        size_t index_bytes = 0;
-        code = ops->index(decoder, &index, &index_bytes, &place->width, &place->height,
-                          place->buffer.data, place->buffer.bytes,
-                          (uint32_t)pack->options->index_mcus);
-        if (code || index)
-            return code ? code : keep_index(place, index, index_bytes);
+    const uint8_t *file = place->buffer.data;
+    size_t bytes = place->buffer.bytes;
+    if (pack->options->encoding == STORE_RAW) {
+        code = ops->planes(decoder, &place->made, &place->width, &place->height, file, bytes);
+        place->made_bytes = 3 * (size_t)place->width * place->height;
+        return code;
     }
-    return ops->check(decoder, &place->width, &place->height, place->buffer.data,
-                      place->buffer.bytes);
+    if (pack->options->recode.quality) {
+        code = ops->recode(decoder, &place->made, &place->made_bytes, &place->width, &place->height,
+                           file, bytes, &pack->options->recode);
+        return code ? code : index_or_check(pack, place, decoder, place->made, place->made_bytes);
+    }
+    return index_or_check(pack, place, decoder, file, bytes);
 }
 
 static void finish(struct pack *pack, struct place *place, int code)
@@ -161,10 +176,10 @@ static void give_back(struct pack *pack, struct place *place, size_t i)
 {
     if (place->buffer.room > KEEP_BYTES)
         source_buffer_free(&place->buffer);
-    free(place->planes);
+    free(place->made);
     free(place->index);
     free(place->reason);
-    place->planes = place->index = NULL;
+    place->made = place->index = NULL;
     place->reason = NULL;
     pthread_mutex_lock(&pack->lock);
     place->ready = false;
@@ -206,9 +221,8 @@ static int write_place(struct pack *pack, struct pack_result *result, const stru
         .height = place->height,
         .channels = pack->source->channels ? pack->source->channels : 3,
         .encoding = pack->options->encoding,
-        .image = place->planes ? place->planes : place->buffer.data,
-        .image_bytes =
-            place->planes ? 3 * (size_t)place->width * place->height : place->buffer.bytes,
+        .image = place->made ? place->made : place->buffer.data,
+        .image_bytes = place->made ? place->made_bytes : place->buffer.bytes,
         .index = place->index,
         .index_bytes = place->index ? place->index_bytes : 0,
     };
@@ -250,12 +264,19 @@ static int write_all(struct pack *pack, struct pack_result *result)
 }
 
 /* XXH3-64 over all that is known before the first record: what the records will be of. */
-static int tag_of(uint64_t *tag, const struct source *source)
+static int tag_of(uint64_t *tag, const struct source *source, const struct pack_options *options)
 {
     const struct source_list *list = &source->list;
     struct hash_stream *stream = hash_stream_open();
     if (!stream)
         return err_set(ERR_NOMEM, "out of memory");
+    const uint32_t made_as[] = {options->encoding, options->recode.short_px,
+                                options->recode.long_px, (uint32_t)options->recode.quality};
+    for (size_t i = 0; i < sizeof made_as / sizeof *made_as; i++) {
+        char number[16];
+        int length = snprintf(number, sizeof number, "%" PRIu32 " ", made_as[i]);
+        hash_stream_add(stream, number, (size_t)length);
+    }
     for (size_t i = 0; i < list->class_count; i++)
         hash_stream_add(stream, list->class_ids[i], strlen(list->class_ids[i]) + 1);
     for (size_t i = 0; i < list->count; i++) {
@@ -276,7 +297,7 @@ static int start(struct pack *pack)
     uint64_t tag = 0;
     if (pack->options->split && !meta_text_is_clean(pack->options->split))
         return err_set(ERR_ARG, "the split's name is not UTF-8 or holds control characters");
-    int code = tag_of(&tag, pack->source);
+    int code = tag_of(&tag, pack->source, pack->options);
     if (!code)
         code = store_writer_open(&pack->writer, pack->options->out);
     if (code)
@@ -305,7 +326,7 @@ static void stop_workers(struct pack *pack)
         pthread_join(pack->threads[i], NULL);
     for (size_t i = 0; pack->places && i < pack->place_count; i++) {
         source_buffer_free(&pack->places[i].buffer);
-        free(pack->places[i].planes);
+        free(pack->places[i].made);
         free(pack->places[i].index);
         free(pack->places[i].reason);
     }

@@ -12,6 +12,14 @@
 #include "datasets/source.h"
 #include "datasets/store.h"
 
+/* Images shrunk and encoded anew, as training pipelines that store smaller images do. quality 0:
+ * files stay as they are. At most one of the bounds is not 0; images within it keep their size, but
+ * are encoded anew all the same. */
+struct pack_recode {
+    uint32_t short_px, long_px; /* bounds of the shorter and of the longer side */
+    int quality;                /* of JPEG, 1 to 100 */
+};
+
 /* How images are looked into. The decoder that defines pixels belongs to another part of the
  * program; one state per thread. Errors: ERR_DATA with the reason in err_message() when the file is
  * bad, anything else ends the packing. */
@@ -28,6 +36,10 @@ struct image_decoder {
     /* The image as planes R, G, B, each width x height bytes, malloc'ed. */
     int (*planes)(void *state, uint8_t **planes, uint32_t *width, uint32_t *height,
                   const uint8_t *file, size_t bytes);
+    /* The image as a JPEG file of its own, malloc'ed, decodable and of *width x *height px. */
+    int (*recode)(void *state, uint8_t **jpeg, size_t *jpeg_bytes, uint32_t *width,
+                  uint32_t *height, const uint8_t *file, size_t bytes,
+                  const struct pack_recode *recode);
 };
 
 struct pack_options {
@@ -37,6 +49,7 @@ struct pack_options {
     const char *packed_by;
     enum store_encoding encoding; /* STORE_RAW: files are decoded */
     int64_t index_mcus;           /* side index of each JPEG, every so many units; -1: none */
+    struct pack_recode recode;    /* STORE_JPEG of files only */
     int jobs;                     /* worker threads, at least 1 */
     bool skip_bad;                /* leave bad files out instead of refusing all */
     const struct image_decoder *decoder;

@@ -122,7 +122,7 @@ static int resize_and_convert(struct render *render, struct picture *picture,
                               const struct spec *spec)
 {
     uint32_t size = spec->size_px;
-    int code = resize_begin(render->resize, planes, crop, size);
+    int code = resize_begin(render->resize, planes, crop, size, size);
     if (code)
         return code;
     for (uint32_t row = 0; row < size; row += ROWS) {

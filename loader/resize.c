@@ -33,10 +33,10 @@ struct resize {
     const struct resize_ops *ops;
     struct tables tables[3];
     struct source source[3];
-    int count;            /* planes */
-    uint32_t size, next;  /* rows: of the result, and the next one */
-    const int16_t **rows; /* a ring in reading order */
-    int16_t *spill;       /* a row with its padding */
+    int count;                    /* planes */
+    uint32_t width, height, next; /* of the result, and its next row */
+    const int16_t **rows;         /* a ring in reading order */
+    int16_t *spill;               /* a row with its padding */
     size_t row_room, spill_room;
 };
 
@@ -122,11 +122,11 @@ static int table_of(const struct planes *planes, int i)
 static int build_tables(struct resize *resize, struct tables *tables, const struct planes *planes,
                         const struct plane *plane, const struct crop *crop)
 {
-    int code = resize_axis_build(&tables->x, &crop->x, resize->size, plane->h_factor, planes->h_max,
-                                 plane->full_width, crop->flip);
+    int code = resize_axis_build(&tables->x, &crop->x, resize->width, plane->h_factor,
+                                 planes->h_max, plane->full_width, crop->flip);
     if (!code)
-        code = resize_axis_build(&tables->y, &crop->y, resize->size, plane->v_factor, planes->v_max,
-                                 plane->full_height, false);
+        code = resize_axis_build(&tables->y, &crop->y, resize->height, plane->v_factor,
+                                 planes->v_max, plane->full_height, false);
     return code ? code : plan(resize, tables);
 }
 
@@ -143,11 +143,12 @@ static int begin_plane(struct resize *resize, struct source *source, const struc
 }
 
 int resize_begin(struct resize *resize, const struct planes *planes, const struct crop *crop,
-                 uint32_t size)
+                 uint32_t width, uint32_t height)
 {
     int code = 0;
     resize->count = planes->colour == PLANES_GREY ? 1 : 3;
-    resize->size = size;
+    resize->width = width;
+    resize->height = height;
     resize->next = 0;
     for (int i = 0; !code && i < resize->count; i++) {
         int table = table_of(planes, i);
@@ -188,23 +189,23 @@ static void make_row(struct resize *resize, struct source *source, int16_t *dst)
         slot = slot + 1 < source->ring_rows ? slot + 1 : 0;
     }
     const struct resize_ops *ops = y->wide ? &resize_ops_scalar : resize->ops;
-    bool padded = stride != resize->size;
+    bool padded = stride != resize->width;
     ops->row_y(padded ? resize->spill : dst, resize->rows, y, resize->next, stride);
     if (padded)
-        memcpy(dst, resize->spill, resize->size * sizeof *dst);
+        memcpy(dst, resize->spill, resize->width * sizeof *dst);
 }
 
 void resize_rows(struct resize *resize, int16_t *const dst[3], uint32_t count)
 {
     for (uint32_t row = 0; row < count; row++, resize->next++)
         for (int i = 0; i < resize->count; i++)
-            make_row(resize, &resize->source[i], dst[i] + (size_t)row * resize->size);
+            make_row(resize, &resize->source[i], dst[i] + (size_t)row * resize->width);
 }
 
 int resize_planes(struct resize *resize, int16_t *const dst[3], const struct planes *planes,
                   const struct crop *crop, uint32_t size)
 {
-    int code = resize_begin(resize, planes, crop, size);
+    int code = resize_begin(resize, planes, crop, size, size);
     if (!code)
         resize_rows(resize, dst, size);
     return code;

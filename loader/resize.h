@@ -71,10 +71,10 @@ void resize_close(struct resize *resize); /* accepts NULL */
 /* Makes ready for the planes of a crop, which must cover its box and stay until the last row.
  * ERR_NOMEM. */
 int resize_begin(struct resize *resize, const struct planes *planes, const struct crop *crop,
-                 uint32_t size);
+                 uint32_t width, uint32_t height);
 
-/* The next count rows of size values each, to dst[plane] [count][size] Q7, about 0..RESIZE_ONE
- * (rounding may leave it by a little). Over all calls at most size rows. */
+/* The next count rows of width values each, to dst[plane] [count][width] Q7, about 0..RESIZE_ONE
+ * (rounding may leave it by a little). Over all calls at most height rows. */
 void resize_rows(struct resize *resize, int16_t *const dst[3], uint32_t count);
 
 /* Both: all rows of all planes of a crop, to dst[plane] [size][size]. */

@@ -11,11 +11,13 @@
 #include "common/err.h"
 #include "loader/decode.h"
 #include "loader/jpeg/jpeg_index.h"
+#include "tools/image_encoder.h"
 
 /* One thread's. */
 struct tools_of_thread {
     struct decoder *decoder;
     struct jpeg_indexer *indexer;
+    struct image_encoder *encoder; /* NULL until needed */
 };
 
 static void close_decoder(void *state)
@@ -25,6 +27,7 @@ static void close_decoder(void *state)
         return;
     decoder_close(tools->decoder);
     jpeg_indexer_close(tools->indexer);
+    image_encoder_close(tools->encoder);
     free(tools);
 }
 
@@ -149,8 +152,22 @@ static int planes_of(void *state, uint8_t **out, uint32_t *width, uint32_t *heig
     return 0;
 }
 
-const struct image_decoder image_decoder = {open_decoder, close_decoder, check, make_index,
-                                            planes_of};
+static int recode(void *state, uint8_t **jpeg, size_t *jpeg_bytes, uint32_t *width,
+                  uint32_t *height, const uint8_t *file, size_t bytes,
+                  const struct pack_recode *how)
+{
+    struct tools_of_thread *tools = state;
+    struct planes planes;
+    *jpeg = NULL;
+    int code = tools->encoder ? 0 : image_encoder_open(&tools->encoder);
+    if (!code)
+        code = decode_file(tools->decoder, &planes, file, bytes);
+    return code ? code
+                : image_encode(tools->encoder, jpeg, jpeg_bytes, width, height, &planes, how);
+}
+
+const struct image_decoder image_decoder = {open_decoder, close_decoder, check,
+                                            make_index,   planes_of,     recode};
 
 int image_decoder_jobs(void)
 {

@@ -20,11 +20,14 @@
 #include "loader/jpeg/jpeg_index.h"
 #include "tools/image_decoder.h"
 
-enum { BAD_LINES = 20 }; /* bad files listed on the terminal; --json lists all */
+enum {
+    BAD_LINES = 20, /* bad files listed on the terminal; --json lists all */
+    DEFAULT_QUALITY = 90,
+};
 
 struct values {
     const char *source, *out, *split, *labels, *class_names, *encoding;
-    int64_t index, resize_short, quality, jobs;
+    int64_t index, resize_short, resize_long, quality, jobs;
     bool resume, verify, skip_bad;
 };
 
@@ -49,9 +52,14 @@ static const struct opt options[] = {
              "crops alone; 0: one entry a row of MCUs; -1: none"},
     {"resize-short", OPT_INT, offsetof(struct values, resize_short), .fallback = "0", .min = 0,
      .max = 65535, .value_name = "PX",
-     .help = "shrink images to this short side (not in this version)"},
+     .help = "encode every image anew, its shorter side shrunk to PX where it is longer"},
+    {"resize-long", OPT_INT, offsetof(struct values, resize_long), .fallback = "0", .min = 0,
+     .max = 65535, .value_name = "PX", .help = "the same with the longer side"},
     {"quality", OPT_INT, offsetof(struct values, quality), .fallback = "0", .min = 0, .max = 100,
-     .value_name = "Q", .help = "JPEG quality of shrunk images (not in this version)"},
+     .value_name = "Q",
+     .help =
+         "JPEG quality of images encoded anew, 1 to 100; 0: 90 with --resize-*, otherwise files "
+         "keep their bytes"},
     {"jobs", OPT_INT, offsetof(struct values, jobs), .fallback = "0", .min = 0, .max = 1024,
      .value_name = "N", .help = "threads that read and check images; 0: one per core"},
     {"resume", OPT_FLAG, offsetof(struct values, resume),
@@ -64,12 +72,21 @@ static const struct opt options[] = {
 
 static int refuse_later(const struct values *values)
 {
-    const char *option = values->labels         ? "--labels"
-                         : values->resize_short ? "--resize-short"
-                         : values->quality      ? "--quality"
-                         : values->resume       ? "--resume"
-                                                : NULL;
+    const char *option = values->labels ? "--labels" : values->resume ? "--resume" : NULL;
     return option ? err_set(ERR_UNSUPPORTED, "%s is not built into this version", option) : 0;
+}
+
+static int check_recode(const struct values *values)
+{
+    if (values->resize_short && values->resize_long)
+        return err_set(ERR_ARG, "--resize-short and --resize-long exclude each other");
+    if (!values->resize_short && !values->resize_long && !values->quality)
+        return 0;
+    if (strcmp(values->source, "idx") == 0 ||
+        (values->encoding && strcmp(values->encoding, "raw") == 0))
+        return err_set(ERR_ARG, "--resize-short, --resize-long and --quality make JPEGs; raw "
+                                "pixels are stored as they are");
+    return 0;
 }
 
 static int check_arguments(const struct values *values)
@@ -85,7 +102,8 @@ static int check_arguments(const struct values *values)
     if (lstat(values->out, &status) == 0)
         return err_set(ERR_ARG, "%s: exists already; remove it or choose another name",
                        values->out);
-    return refuse_later(values);
+    int code = check_recode(values);
+    return code ? code : refuse_later(values);
 }
 
 static int open_source(struct source **source, const struct values *values,
@@ -184,6 +202,21 @@ static void print_text(const char *out, const struct pack_result *result)
         printf("%zu bad files left out\n", result->bad_count);
 }
 
+/* The options as one line, for people who ask a store where it comes from. */
+static void describe(char *dst, size_t bytes, const struct values *values, const char *encoding,
+                     const struct pack_recode *recode)
+{
+    char resized[64] = "", quality[32] = "";
+    if (recode->short_px || recode->long_px)
+        snprintf(resized, sizeof resized, " --resize-%s %u", recode->long_px ? "long" : "short",
+                 recode->long_px ? recode->long_px : recode->short_px);
+    if (recode->quality)
+        snprintf(quality, sizeof quality, " --quality %d", recode->quality);
+    snprintf(dst, bytes, "satchel-pack %s --source %s --encoding %s --index %lld%s%s%s",
+             SATCHEL_VERSION, values->source, encoding, (long long)values->index, resized, quality,
+             values->skip_bad ? " --skip-bad" : "");
+}
+
 /* One line, also where a single file is to blame. */
 static int blame(const struct pack_result *result, int code)
 {
@@ -200,10 +233,11 @@ static int pack(const struct values *values, const struct source *source, bool j
     struct pack_result result;
     char **names = NULL, packed_by[256];
     const char *encoding = values->encoding ? values->encoding : source->channels ? "raw" : "jpeg";
-    snprintf(packed_by, sizeof packed_by,
-             "satchel-pack %s --source %s --encoding %s --index %lld%s", SATCHEL_VERSION,
-             values->source, encoding, (long long)values->index,
-             values->skip_bad ? " --skip-bad" : "");
+    struct pack_recode recode = {(uint32_t)values->resize_short, (uint32_t)values->resize_long,
+                                 (int)values->quality};
+    if ((recode.short_px || recode.long_px) && !recode.quality)
+        recode.quality = DEFAULT_QUALITY;
+    describe(packed_by, sizeof packed_by, values, encoding, &recode);
     size_t classes = source->list.class_count;
     if (values->class_names) {
         int code = class_names_read(&names, values->class_names, source->list.class_ids, classes);
@@ -219,6 +253,7 @@ static int pack(const struct values *values, const struct source *source, bool j
         .jobs = values->jobs ? (int)values->jobs : image_decoder_jobs(),
         .skip_bad = values->skip_bad,
         .index_mcus = values->index,
+        .recode = recode,
         .decoder = &image_decoder,
     };
     int code = pack_run(&result, source, &pack_options);

@@ -136,6 +136,43 @@ static void test_pack_and_inspect(void **state)
     expect(run(pack_program, "--source", "folder", folders, "--out", out, NULL), 2, "exists");
 }
 
+static void test_resize(void **state)
+{
+    (void)state;
+    const char *directory = testing_directory();
+    char folders[TESTING_PATH_BYTES], out[TESTING_PATH_BYTES], same[TESTING_PATH_BYTES];
+    char fingerprint[33];
+    make_folders(folders);
+    struct run *got = run(pack_program, "--source", "folder", folders, "--out",
+                          testing_path(out, directory, "a.lmdb"), "--resize-short", "12",
+                          "--quality", "80", "--json", "--jobs", "3", NULL);
+    assert_int_equal(got->status, 0);
+    cJSON *json = json_of(got);
+    assert_true(number_of(json, "indexed") == 15); /* progressive ones became baseline */
+    strcpy(fingerprint, cJSON_GetObjectItem(json, "fingerprint")->valuestring);
+    cJSON_Delete(json);
+    got = run(inspect_program, out, "--check", "--json", NULL);
+    assert_int_equal(got->status, 0);
+    json = json_of(got);
+    assert_true(number_of(cJSON_GetObjectItem(json, "height_px"), "min") == 12);
+    assert_true(number_of(cJSON_GetObjectItem(json, "width_px"), "min") == 12);
+    cJSON_Delete(json);
+    got = run(pack_program, "--source", "folder", folders, "--out",
+              testing_path(same, directory, "b.lmdb"), "--resize-short", "12", "--quality", "80",
+              "--json", "--jobs", "1", "--index", "-1", NULL);
+    json = json_of(got);
+    assert_string_equal(cJSON_GetObjectItem(json, "fingerprint")->valuestring, fingerprint);
+    cJSON_Delete(json);
+    testing_path(out, directory, "c.lmdb");
+    expect(run(pack_program, "--source", "folder", folders, "--out", out, "--resize-short", "9",
+               "--resize-long", "9", NULL),
+           2, "exclude");
+    expect(run(pack_program, "--source", "folder", folders, "--out", out, "--resize-short", "9",
+               "--encoding", "raw", NULL),
+           2, "raw");
+    assert_int_equal(count_names(directory), 2);
+}
+
 static void test_bad_file_line(void **state)
 {
     (void)state;
@@ -217,9 +254,8 @@ static void test_damage(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pack_and_inspect),
-        cmocka_unit_test(test_bad_file_line),
-        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_pack_and_inspect), cmocka_unit_test(test_resize),
+        cmocka_unit_test(test_bad_file_line),    cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_damage),
     };
     if (argc != 3)

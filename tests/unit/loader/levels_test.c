@@ -115,7 +115,7 @@ static void resize_with(int16_t *const dst[3], enum cpu_level level, const struc
                         const struct crop *crop, uint32_t size, uint32_t rows)
 {
     struct resize *resize;
-    if (resize_open(&resize, level) || resize_begin(resize, planes, crop, size))
+    if (resize_open(&resize, level) || resize_begin(resize, planes, crop, size, size))
         fail_msg("%s", err_message());
     for (uint32_t row = 0; row < size; row += rows) {
         int16_t *at[3];
