@@ -126,8 +126,8 @@ struct opt_section recipe_section(struct recipe *values)
 /* By program; a name that several have stands once. */
 static const char *const foreign_keys[] = {
     /* pack */
-    "source", "out", "split", "labels", "class-names", "encoding", "index", "quality", "jobs",
-    "resume", "verify", "skip-bad",
+    "source", "out", "split", "labels", "class-names", "encoding", "index", "quality",
+    "resize-long", "classes-of", "jobs", "resume", "verify", "skip-bad",
     /* loader */
     "data", "bind", "workers", "io-threads", "credits", "buffer-mib", "secret-key", "allow",
     "insecure", "metrics-file", "ready-file", "decoder", "strict",
