@@ -18,7 +18,7 @@ enum {
 
 static const char erase_line[] = "\r\033[K";
 static const char *program_name = "satchel";
-static atomic_bool verbose;
+static atomic_bool verbose, quiet;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static bool line_stands; /* lock: an unfinished line is on the terminal */
 
@@ -30,6 +30,11 @@ void log_open(const char *program)
 void log_set_verbose(bool on)
 {
     atomic_store(&verbose, on);
+}
+
+void log_set_quiet(bool on)
+{
+    atomic_store(&quiet, on);
 }
 
 /* The reader of the log is gone or full when this fails: there is nobody to tell. */
@@ -92,6 +97,8 @@ static void write_line(const char *kind, const char *format, va_list args)
 void log_draw(const char *line, bool finished)
 {
     char text[LINE_BYTES];
+    if (atomic_load(&quiet))
+        return;
     pthread_mutex_lock(&lock);
     size_t used = sizeof erase_line - 1;
     memcpy(text, erase_line, used);
@@ -105,6 +112,8 @@ void log_draw(const char *line, bool finished)
 
 void log_info(const char *format, ...)
 {
+    if (atomic_load(&quiet))
+        return;
     va_list args;
     va_start(args, format);
     write_line("", format, args);
@@ -113,7 +122,7 @@ void log_info(const char *format, ...)
 
 void log_verbose(const char *format, ...)
 {
-    if (!atomic_load(&verbose))
+    if (!atomic_load(&verbose) || atomic_load(&quiet))
         return;
     va_list args;
     va_start(args, format);

@@ -16,6 +16,10 @@ void log_open(const char *program);
 /* log_verbose lines appear only when this is on (default off). */
 void log_set_verbose(bool verbose);
 
+/* log_info and log_verbose lines and progress lines do not appear when this is on: for all ranks of
+ * a job but the first. */
+void log_set_quiet(bool quiet);
+
 void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_verbose(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -7,7 +7,7 @@ set -eu
 packages="
     gcc libc6-dev pkg-config meson ninja-build protobuf-c-compiler
     libjpeg62-turbo-dev liblmdb-dev libzmq3-dev libprotobuf-c-dev libarchive-dev libspng-dev libxxhash-dev
-    libcjson-dev libinih-dev libdnnl-dev libcmocka-dev dataset-fashion-mnist"
+    libcjson-dev libinih-dev libdnnl-dev libopenmpi-dev openmpi-bin libcmocka-dev dataset-fashion-mnist"
 [ "${1-}" != --test ] || packages="$packages clang-format-14 binutils"
 
 missing=

@@ -65,6 +65,7 @@ int evaluate_run(struct metrics_eval *eval, struct session *session)
     int code = update_state(session);
     for (uint64_t i = 0; i < batches && !code; i++)
         code = add_batch(sums, session);
+    code = comm_agree(session->comm, code);
     if (!code)
         code = session->comm->ops->sum_doubles(session->comm, sums, SUMS);
     if (code)

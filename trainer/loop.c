@@ -3,6 +3,7 @@
 #include "trainer/loop.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -137,6 +138,34 @@ static int save(struct loop *loop, bool best)
     return code ? code : checkpoint_save(loop->dir->last, &checkpoint, &weights);
 }
 
+/* A rank whose memory or device fails is found before its error has travelled far. */
+static int check_ranks(const struct loop *loop)
+{
+    struct weights weights = session_weights(loop->session);
+    struct comm *comm = loop->session->comm;
+    struct hash128 hash;
+    char what[DETAIL_BYTES];
+    uint64_t every = (uint64_t)loop->session->options->run.check_ranks;
+    if (comm->size == 1 || every == 0 || loop->at->step % every != 0)
+        return 0;
+    snprintf(what, sizeof what, "the weights behind step %" PRIu64, loop->at->step);
+    int code = weights_hash(&hash, &weights);
+    return code ? code : comm_compare_hash(comm, hash, what);
+}
+
+/* How much of the ranks' talk was free. */
+static void show_ranks(const struct loop *loop)
+{
+    struct comm *comm = loop->session->comm;
+    struct comm_stats stats;
+    comm->ops->reduce_stats(&stats, comm);
+    if (comm->size > 1 && stats.busy_seconds > 0)
+        log_info("%d ranks: %.0f MB of gradients summed in %.2f s, %.0f %% of it hidden behind the "
+                 "backward",
+                 comm->size, (double)stats.bytes / 1e6, stats.busy_seconds,
+                 100 * fmax(0, 1 - stats.wait_seconds / stats.busy_seconds));
+}
+
 static bool save_is_due(const struct loop *loop)
 {
     uint64_t every = (uint64_t)loop->session->options->run.save_every;
@@ -165,6 +194,8 @@ static int train_epoch(struct loop *loop)
         code = check_stop(loop);
         if (!code)
             code = train_step(loop);
+        if (!code)
+            code = check_ranks(loop);
         if (!code && save_is_due(loop))
             code = save(loop, false);
     }
@@ -242,11 +273,15 @@ static int run_epoch(struct loop *loop)
 static int stop_run(struct loop *loop, int reason)
 {
     char message[MESSAGE_BYTES], cause[MESSAGE_BYTES / 2];
-    bool stalled = reason == ERR_STOPPED && feed_stalled(loop->session->feed);
+    struct comm *comm = loop->session->comm;
+    uint64_t stalled = reason == ERR_STOPPED && feed_stalled(loop->session->feed);
     snprintf(message, sizeof message, "%s", err_message());
+    int code = comm->ops->sum_integers(comm, &stalled, 1);
+    if (code)
+        return code;
     if (loop->at->step == 0 && (stalled || reason == ERR_PEER))
         return err_set(ERR_PEER, "%s; no step was made", message);
-    int code = save(loop, false);
+    code = save(loop, false);
     if (code)
         return code;
     if (reason != ERR_STOPPED)
@@ -327,6 +362,7 @@ int loop_run(struct metrics_eval *last, struct session *session, const struct ru
         code = code ? code : save(&loop, false);
     }
     progress_close(loop.progress);
+    show_ranks(&loop);
     feed_flush(session->feed);
     return code == ERR_STOPPED || code == ERR_PEER ? stop_run(&loop, code) : code;
 }

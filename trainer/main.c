@@ -16,6 +16,8 @@
 /* One call of the program. */
 struct job {
     struct options options;
+    struct comm *comm;
+    char name[32]; /* in front of every line of the log */
     struct rundir dir;
     struct safetensors *file; /* the checkpoint that is gone on from */
     struct checkpoint at;
@@ -42,12 +44,31 @@ static int open_checkpoint(struct job *job)
     return code;
 }
 
-static int open_directory(struct job *job)
+/* Rank 0 takes the directory; the others only read its checkpoint. */
+static int find_directory(struct job *job)
 {
     const struct run_options *run = &job->options.run;
-    int code = run->eval_only ? rundir_look(&job->dir, run->out)
-                              : rundir_open(&job->dir, run->out, run->resume);
-    return code || !job->dir.has_checkpoint ? code : open_checkpoint(job);
+    bool first = job->comm->rank == 0;
+    int code = 0;
+    if (run->eval_only)
+        return comm_agree(job->comm, rundir_look(&job->dir, run->out));
+    if (first)
+        code = rundir_open(&job->dir, run->out, run->resume);
+    code = comm_agree(job->comm, code);
+    uint64_t has_checkpoint = job->dir.has_checkpoint;
+    if (!code)
+        code = job->comm->ops->broadcast(job->comm, &has_checkpoint, sizeof has_checkpoint);
+    if (!code && !first)
+        code = rundir_follow(&job->dir, run->out, has_checkpoint);
+    return code;
+}
+
+static int open_directory(struct job *job)
+{
+    int code = find_directory(job);
+    if (!code && job->dir.has_checkpoint)
+        code = open_checkpoint(job);
+    return job->comm->agreed ? code : comm_agree(job->comm, code);
 }
 
 /* A run goes on with the data that it was begun with. */
@@ -76,6 +97,8 @@ static int go_on(struct job *job)
         code = checkpoint_load(&weights, job->file, job->dir.last);
     if (code)
         return code;
+    if (job->comm->rank != 0) /* the checkpoint has the sum of all ranks' parts */
+        job->at.receipt = (struct hash128){0};
     log_info("going on from '%s': epoch %" PRIu64 ", step %" PRIu64, job->dir.last, job->at.epoch,
              job->at.step);
     if (strcmp(backend, job->at.backend) != 0)
@@ -126,7 +149,20 @@ static int record_setting(struct job *job)
     job->at.has_val = session->val != NULL;
     if (session->val)
         job->at.val_fingerprint = session->val->fingerprint;
+    if (job->comm->rank != 0)
+        return 0;
     return file_write_atomic(job->dir.recipe, job->recipe_text, strlen(job->recipe_text));
+}
+
+/* The model that this rank begins with is rank 0's. */
+static int check_start(struct job *job)
+{
+    struct weights weights = session_weights(&job->session);
+    struct hash128 hash;
+    if (job->comm->size == 1)
+        return 0;
+    int code = weights_hash(&hash, &weights);
+    return code ? code : comm_compare_hash(job->comm, hash, "the initial weights");
 }
 
 static int train(struct job *job)
@@ -135,8 +171,11 @@ static int train(struct job *job)
     int code = job->dir.has_checkpoint ? go_on(job) : begin(job);
     if (!code)
         code = record_setting(job);
-    if (!code)
+    if (!code && job->comm->rank == 0)
         code = metrics_open(&metrics, job->dir.metrics, job->at.step, job->at.epoch);
+    code = comm_agree(job->comm, code);
+    if (!code)
+        code = check_start(job);
     if (!code)
         code = loop_run(&job->last, &job->session, &job->dir, metrics, &job->at);
     metrics_close(metrics);
@@ -156,13 +195,14 @@ static int evaluate(struct job *job)
     struct feed_range range = evaluate_range(session, 0);
     if (!code)
         code = feed_push(session->feed, &range);
+    code = comm_agree(job->comm, code);
     return code ? code : evaluate_run(&job->last, session);
 }
 
 static void print_result(const struct job *job)
 {
     const struct metrics_eval *last = &job->last;
-    if (last->samples == 0)
+    if (last->samples == 0 || job->comm->rank != 0)
         return;
     printf("top-1 %.2f %%, top-5 %.2f %%, loss %.4f over %" PRIu64 " samples\n", last->top1,
            last->top5, last->loss, last->samples);
@@ -171,11 +211,70 @@ static void print_result(const struct job *job)
                last->top1, last->top5, last->loss, last->samples);
 }
 
+/* All ranks run the same program on the same recipe and the same data. */
+static int compare_ranks(struct job *job)
+{
+    char *lines = NULL, *recipe = options_recipe_text(&job->options);
+    if (!recipe || asprintf(&lines, "satchel %s\nmax-steps = %lld\nsave-every = %lld\n%s",
+                            SATCHEL_VERSION, (long long)job->options.run.max_steps,
+                            (long long)job->options.run.save_every, recipe) < 0) {
+        free(recipe);
+        return err_set(ERR_NOMEM, "out of memory for the recipe");
+    }
+    int code = comm_agree(job->comm, comm_compare(job->comm, lines));
+    free(lines);
+    free(recipe);
+    return code;
+}
+
+static int compare_data(struct job *job)
+{
+    char lines[200], train[33] = "none", val[33] = "none";
+    const struct session *session = &job->session;
+    if (session->train)
+        hash128_to_text(train, session->train->fingerprint);
+    if (session->val)
+        hash128_to_text(val, session->val->fingerprint);
+    snprintf(lines, sizeof lines, "the loaders' store train = %s\nthe loaders' store val = %s\n",
+             train, val);
+    return comm_agree(job->comm, comm_compare(job->comm, lines));
+}
+
+static int join_ranks(struct job *job)
+{
+    int code = comm_open(&job->comm);
+    if (code)
+        return code;
+    if (job->comm->size > 1)
+        log_info("%d ranks, %d on this host", job->comm->size, job->comm->local_size);
+    return compare_ranks(job);
+}
+
+/* What only this rank knows of ends all ranks at once: they would wait for it. */
+static void leave_ranks(struct job *job, int code)
+{
+    if (!job->comm)
+        return;
+    if (code && code != ERR_STOPPED && job->comm->size > 1 && !job->comm->agreed)
+        job->comm->ops->abort(job->comm, err_exit_status(code));
+    job->comm->ops->close(job->comm);
+}
+
+/* When a rank reached --stall-limit, a run that has made steps can be resumed. */
+static int explain_stall(struct job *job, int reason)
+{
+    uint64_t stalled = job->session.stalled;
+    int code = job->comm->ops->sum_integers(job->comm, &stalled, 1);
+    if (code)
+        return code;
+    return stalled && job->at.step > 0 ? err_set(ERR_STOPPED, "%s", err_message()) : reason;
+}
+
 static int run(struct job *job)
 {
     const struct run_options *options = &job->options.run;
-    int code = 0;
-    if (!options->eval_only || options->resume)
+    int code = join_ranks(job);
+    if (!code && (!options->eval_only || options->resume))
         code = open_directory(job);
     if (code)
         return code;
@@ -184,11 +283,14 @@ static int run(struct job *job)
                  job->dir.path, job->at.epoch, job->at.step);
         return 0;
     }
-    options_print(&job->options);
-    code = session_open(&job->session, &job->options);
+    if (job->comm->rank == 0)
+        options_print(&job->options);
+    code = comm_agree(job->comm, session_open(&job->session, &job->options, job->comm));
     if (code)
-        return job->session.stalled && job->at.step > 0 ? err_set(ERR_STOPPED, "%s", err_message())
-                                                        : code;
+        return explain_stall(job, code);
+    code = compare_data(job);
+    if (code)
+        return code;
     code = options->eval_only ? evaluate(job) : train(job);
     if (!code)
         print_result(job);
@@ -204,11 +306,22 @@ static void close_job(struct job *job)
     options_release(&job->options);
 }
 
+/* All ranks warn and complain, only the first one tells how it goes. */
+static void open_log(struct job *job)
+{
+    int rank = comm_launched_rank();
+    snprintf(job->name, sizeof job->name, "satchel-trainer");
+    if (rank > 0)
+        snprintf(job->name, sizeof job->name, "satchel-trainer[%d]", rank);
+    log_open(job->name);
+    log_set_quiet(rank > 0);
+}
+
 int main(int argc, char **argv)
 {
     openmp_limit_spinning(argv);
     static struct job job = {.dir = {.lock = -1}};
-    log_open("satchel-trainer");
+    open_log(&job);
     stop_install(true);
     int code = options_parse(&job.options, argc, argv);
     if (!code && !job.options.program.finished)
@@ -217,8 +330,10 @@ int main(int argc, char **argv)
         code = err_set(ERR_IO, "cannot write to standard output");
     if (code == ERR_STOPPED)
         log_info("%s", err_message());
-    else if (code)
+    else if (code && !(job.comm && job.comm->silent))
         log_error("%s", err_message());
+    int status = err_exit_status(code);
+    leave_ranks(&job, code);
     close_job(&job);
-    return err_exit_status(code);
+    return status;
 }

@@ -13,10 +13,11 @@
 struct run_options {
     const char *loaders;
     const char *device, *backend;
-    int64_t threads;    /* 0: all */
-    int64_t max_steps;  /* of the whole run, over resumes; 0: no limit */
-    int64_t save_every; /* steps between checkpoints within an epoch; 0: none */
-    double stall_limit; /* seconds without a chunk; 0: wait for ever */
+    int64_t threads;     /* 0: all */
+    int64_t max_steps;   /* of the whole run, over resumes; 0: no limit */
+    int64_t save_every;  /* steps between checkpoints within an epoch; 0: none */
+    int64_t check_ranks; /* steps between comparisons of the ranks' weights; 0: never */
+    double stall_limit;  /* seconds without a chunk; 0: wait for ever */
     double audit;
     const char *secret_key, *server_keys;
     bool resume, eval_only;

@@ -131,13 +131,18 @@ int rundir_open(struct rundir *dir, const char *path, bool resume)
 
 int rundir_look(struct rundir *dir, const char *path)
 {
+    return rundir_follow(dir, path, true);
+}
+
+int rundir_follow(struct rundir *dir, const char *path, bool has_checkpoint)
+{
     int code = set_paths(dir, path);
-    if (!code && access(dir->last, R_OK) != 0)
+    if (!code && has_checkpoint && access(dir->last, R_OK) != 0)
         code = err_set(ERR_IO, "cannot read '%s': %s", dir->last, strerror(errno));
     if (code)
         rundir_close(dir);
     else
-        dir->has_checkpoint = true;
+        dir->has_checkpoint = has_checkpoint;
     return code;
 }
 

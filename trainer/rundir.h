@@ -22,6 +22,10 @@ int rundir_open(struct rundir *dir, const char *path, bool resume);
  * checkpoint. */
 int rundir_look(struct rundir *dir, const char *path);
 
+/* Names the files of the directory that rank 0 has opened, for another rank. ERR_IO when the
+ * checkpoint that rank 0 found (has_checkpoint) cannot be read from here. */
+int rundir_follow(struct rundir *dir, const char *path, bool has_checkpoint);
+
 void rundir_close(struct rundir *dir); /* accepts a zeroed one */
 
 #endif

@@ -2,7 +2,9 @@
 /* What a run works with, put together once. */
 #include "trainer/session.h"
 
+#include <sched.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/clock.h"
 #include "common/err.h"
@@ -22,12 +24,25 @@ static void batch_free(void *user, void *memory)
     session->ops->host_free(session->backend, memory);
 }
 
+/* Ranks on one host that are not bound to cores of their own share them. */
+static int share_of_threads(const struct options *options, const struct comm *comm)
+{
+    cpu_set_t usable;
+    if (options->run.threads > 0 || comm->local_size == 1 ||
+        sched_getaffinity(0, sizeof usable, &usable) != 0)
+        return (int)options->run.threads;
+    long cores = sysconf(_SC_NPROCESSORS_ONLN), mine = CPU_COUNT(&usable);
+    long share = cores / comm->local_size;
+    share = share < mine ? share : mine;
+    return share > 0 ? (int)share : 1;
+}
+
 static int open_backend(struct session *session)
 {
     const struct options *options = session->options;
     struct backend_config config = {
-        .threads = (int)options->run.threads,
-        .device = session->comm->rank,
+        .threads = share_of_threads(options, session->comm),
+        .device = session->comm->local_rank,
         .precision = options->precision,
     };
     int code = backend_open(&session->backend, &session->ops, options->run.device,
@@ -182,14 +197,12 @@ static void describe(const struct session *session)
         log_info("validation: %u samples", session->val->sample_count);
 }
 
-int session_open(struct session *session, struct options *options)
+int session_open(struct session *session, struct options *options, struct comm *comm)
 {
     int (*const steps[])(struct session *) = {open_backend, open_feed,  find_stores,  make_specs,
                                               open_nets,    open_state, open_programs};
-    *session = (struct session){.options = options};
-    int code = comm_single_open(&session->comm);
-    if (!code)
-        code = recipe_check(&options->recipe, session->comm->size);
+    *session = (struct session){.options = options, .comm = comm};
+    int code = recipe_check(&options->recipe, comm->size);
     for (size_t i = 0; i < sizeof steps / sizeof steps[0] && !code; i++)
         code = steps[i](session);
     if (!code) {
@@ -218,8 +231,6 @@ void session_close(struct session *session)
     feed_close(session->feed); /* gives its memory back to the backend */
     if (session->backend)
         ops->close(session->backend);
-    if (session->comm)
-        session->comm->ops->close(session->comm);
     *session = (struct session){0};
 }
 

@@ -32,8 +32,8 @@ struct session {
 
 /* Opens everything; all tensors are zero then. ERR_PEER: the loaders' stores do not fit each other
  * or the recipe. On failure what was opened is closed. */
-int session_open(struct session *session, struct options *options);
-void session_close(struct session *session); /* accepts a zeroed one */
+int session_open(struct session *session, struct options *options, struct comm *comm);
+void session_close(struct session *session); /* accepts a zeroed one; comm stays open */
 
 /* The state that is trained, for weights.h and checkpoint.h. */
 struct weights session_weights(const struct session *session);

@@ -39,44 +39,59 @@ static int fetch(struct feed_batch **fetched, struct held *held, struct session 
     return code;
 }
 
-static int add_slots(struct session *session, const struct accumulate_step *plan)
+static int add_slots(struct session *session, const struct accumulate_step *plan, int bucket)
 {
     int code = 0;
     for (int i = 0; i < plan->adds && !code; i++)
-        code =
-            session->ops->slot_add(session->state, plan->add_dst[i], plan->add_src[i], BUCKETS_ALL);
+        code = session->ops->slot_add(session->state, plan->add_dst[i], plan->add_src[i], bucket);
     return code;
 }
 
-/* Micro-batch i of the step, into its slot of the tree. */
+/* The last micro-batch of a step: each bucket that it completes is added up through the tree and
+ * given to the ranks, while the backward goes on. */
+struct completion {
+    struct session *session;
+    struct accumulate_step plan;
+    int code;
+};
+
+static void complete_bucket(void *user, int bucket)
+{
+    struct completion *completion = user;
+    struct session *session = completion->session;
+    if (!completion->code)
+        completion->code = add_slots(session, &completion->plan, bucket);
+    if (completion->code)
+        return;
+    struct bucket sum = session->ops->slot_bucket(session->state, 0, bucket);
+    completion->code = session->comm->ops->reduce_begin(session->comm, &sum);
+}
+
+/* Runs micro-batch i of the step into its slot of the tree. Behind the last one slot 0 has the sum
+ * over all ranks. No rank begins with its last one when another has none. */
 static int run_micro_batch(struct step_result *result, struct held *held, struct session *session,
                            int i, double loss_factor)
 {
-    struct accumulate_step plan;
-    struct feed_batch *fetched;
-    accumulate_plan(&plan, i, session->micro_batches);
+    struct completion completion = {.session = session};
+    struct feed_batch *fetched = NULL;
+    bool last = i == session->micro_batches - 1;
+    accumulate_plan(&completion.plan, i, session->micro_batches);
     int code = fetch(&fetched, held, session);
+    if (last)
+        code = comm_agree(session->comm, code);
     if (code)
         return code;
     result->wait_seconds += fetched->wait_seconds;
     result->receipt = hash128_add(result->receipt, fetched->receipt);
     struct batch batch = {fetched->pixels, fetched->labels, fetched->offsets,
                           (int)fetched->samples};
-    code = session->ops->run(session->train_program, &batch, plan.slot, loss_factor, NULL, NULL);
-    return code ? code : add_slots(session, &plan);
-}
-
-/* Sums slot 0 over the ranks. */
-static int reduce_slot(struct session *session)
-{
-    struct comm *comm = session->comm;
-    int code = 0;
-    int buckets = comm->size > 1 ? session->ops->slot_buckets(session->state) : 0;
-    for (int i = 0; i < buckets && !code; i++) {
-        struct bucket bucket = session->ops->slot_bucket(session->state, 0, i);
-        code = comm->ops->sum_floats(comm, bucket.data, bucket.count);
-    }
-    return code;
+    code = session->ops->run(session->train_program, &batch, completion.plan.slot, loss_factor,
+                             last ? complete_bucket : NULL, &completion);
+    if (!code && !last)
+        return add_slots(session, &completion.plan, BUCKETS_ALL);
+    int failure = last ? session->comm->ops->reduce_end(session->comm) : 0;
+    code = code ? code : completion.code;
+    return code ? code : failure;
 }
 
 static int update(struct session *session, double lr, double loss_scale)
@@ -113,10 +128,11 @@ int step_run(struct step_result *result, struct session *session, double lr, dou
     double loss_factor = loss_scale / (double)session->options->recipe.total_batch;
     int code = 0;
     *result = (struct step_result){0};
-    for (int i = 0; i < session->micro_batches && !code; i++)
+    for (int i = 0; i < session->micro_batches && !code; i++) {
         code = run_micro_batch(result, &held, session, i, loss_factor);
-    if (!code)
-        code = reduce_slot(session);
+        if (code && i < session->micro_batches - 1) /* the others ask at their last one */
+            code = comm_agree(session->comm, code);
+    }
     if (!code)
         code = update(session, lr, loss_scale);
     if (!code)

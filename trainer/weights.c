@@ -144,3 +144,21 @@ int weights_copy(const struct weights *dst, const struct weights *src)
     free(buffer);
     return code;
 }
+
+int weights_hash(struct hash128 *hash, const struct weights *weights)
+{
+    const struct net *net = weights->net;
+    float *values = tensor_buffer(net);
+    struct hash_stream *stream = hash_stream_open();
+    int code = values && stream ? 0 : err_set(ERR_NOMEM, "out of memory to hash the weights");
+    for (int i = 0; i < net->tensor_count && !code; i++) {
+        code = weights->ops->state_get(values, weights->state, STATE_WEIGHT, i);
+        if (!code)
+            hash_stream_add(stream, values, net->tensors[i].count * sizeof *values);
+    }
+    if (!code)
+        *hash = hash_stream_end(stream);
+    hash_stream_close(stream);
+    free(values);
+    return code;
+}

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/hash.h"
 #include "trainer/backend.h"
 #include "trainer/safetensors.h"
 
@@ -28,6 +29,10 @@ int weights_load(const struct weights *weights, const struct safetensors *file, 
 
 /* Copies weights and running statistics into the state of the same model for another input size. */
 int weights_copy(const struct weights *dst, const struct weights *src);
+
+/* XXH3-128 over all weights and running statistics, in the net's order: ranks that hold the same
+ * model have the same. ERR_NOMEM, or what the backend says. */
+int weights_hash(struct hash128 *hash, const struct weights *weights);
 
 /* The largest count of the net's tensors: what a buffer for any of them needs. */
 size_t weights_largest(const struct net *net);

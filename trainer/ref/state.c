@@ -7,7 +7,7 @@
 #include "trainer/ref/ops.h"
 #include "trainer/ref/ref.h"
 
-static const size_t bucket_bytes_default = (size_t)16 << 20;
+static const size_t bucket_bytes_default = (size_t)25 << 20;
 
 static void place(struct state *state, int tensor)
 {

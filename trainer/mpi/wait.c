@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Waiting for messages. */
+#include <sched.h>
+#include <time.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "trainer/mpi/world.h"
+
+enum { SPINS = 200, PAUSE_NS = 20000 };
+
+static const double warn_seconds = 60;
+
+void wait_all(struct world *world, MPI_Request *requests, int count)
+{
+    double start_s = 0, warned_s = 0;
+    int done = 0;
+    for (unsigned turn = 0;; turn++) {
+        MPI_Testall(count, requests, &done, MPI_STATUSES_IGNORE);
+        if (done)
+            return;
+        int status = atomic_load(&world->abort_status);
+        if (status)
+            MPI_Abort(MPI_COMM_WORLD, status);
+        if (turn < SPINS) {
+            sched_yield();
+            continue;
+        }
+        nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
+        double now_s = clock_seconds();
+        if (start_s == 0)
+            start_s = warned_s = now_s;
+        if (now_s - warned_s > warn_seconds) {
+            log_warn("waiting for the other ranks since %.0f s", now_s - start_s);
+            warned_s = now_s;
+        }
+    }
+}
