@@ -13,7 +13,7 @@ complain() {
 
 for header in $(git ls-files '*.h' 2>/dev/null || find common proto datasets loader trainer tests -name '*.h'); do
     [ -f "$header" ] || continue
-    case $header in trainer/cuda/* | tests/vgpu/*) continue ;; esac # need the CUDA toolkit
+    case $header in trainer/cuda/* | trainer/mpi/* | tests/vgpu/*) continue ;; esac # need CUDA, MPI
     case $header in *_vector.h) continue ;; esac # kernel sources, compiled by the file of each instruction set
     # GOLDEN_FOLDER: the build tells tests where the golden files are.
     "$@" -std=gnu11 -D_GNU_SOURCE -DGOLDEN_FOLDER='""' -Wall -Wextra -Wno-unused-function -Wno-unused-parameter -Werror -fsyntax-only -I. \
@@ -34,6 +34,8 @@ forbid 'zmq\.h' 'common datasets loader trainer tools' 'only proto/ touches Zero
 forbid '(oneapi|dnnl)' 'common proto datasets loader tools trainer/model trainer/ref' 'only trainer/dnnl/ sees oneDNN'
 forbid '(cuda|cudnn|cublas|nccl)' 'common proto datasets loader tools trainer/model trainer/ref trainer/dnnl' \
     'only trainer/cuda/ sees CUDA'
+forbid 'mpi\.h' 'common proto datasets loader tools trainer/cuda trainer/dnnl trainer/model trainer/ref' \
+    'only trainer/mpi/ sees MPI'
 forbid '(datasets|loader|trainer)/' 'common proto' 'common/ and proto/ stand below everything'
 forbid '(proto|datasets|loader|trainer)/' 'common' 'common/ stands alone'
 exit $status
