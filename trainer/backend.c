@@ -7,20 +7,52 @@
 
 #include "common/err.h"
 #include "common/log.h"
+#include "trainer/module.h"
 
 /* In the order of "auto". */
-static const struct {
+static const struct known {
     const char *name, *device;
-    const struct backend_ops *ops; /* NULL: not in this build */
+    const struct backend_ops *ops; /* NULL: in a module, or not in this build */
+    const char *symbol;            /* in the module satchel-NAME.so */
 } known[] = {
-    {"cuda", "cuda", NULL},
+    {"cuda", "cuda", NULL, "backend_cuda"},
 #ifdef SATCHEL_DNNL
-    {"dnnl", "cpu", &backend_dnnl},
+    {"dnnl", "cpu", &backend_dnnl, NULL},
 #else
-    {"dnnl", "cpu", NULL},
+    {"dnnl", "cpu", NULL, NULL},
 #endif
-    {"ref", "cpu", &backend_ref},
+    {"ref", "cpu", &backend_ref, NULL},
 };
+
+static int find(const struct backend_ops **ops, const struct known *what)
+{
+    void *symbol = NULL;
+    *ops = what->ops;
+    if (*ops)
+        return 0;
+    if (!what->symbol)
+        return err_set(ERR_UNSUPPORTED, "this build has no %s backend", what->name);
+    int code = module_open(&symbol, what->name, what->symbol);
+    *ops = symbol;
+    return code ? err_wrap(code, "the %s backend", what->name) : 0;
+}
+
+static int open_known(struct backend **out, const struct backend_ops **ops,
+                      const struct known *what, const struct backend_config *config)
+{
+    int code = find(ops, what);
+    if (!code)
+        code = (*ops)->open(out, config);
+    if (code)
+        *ops = NULL;
+    return code;
+}
+
+/* The reference emulates fp16, slowly, for comparisons: nobody means that by "auto". */
+static bool is_meant(const struct known *what, bool named, const struct backend_config *config)
+{
+    return named || what->ops != &backend_ref || config->precision != PRECISION_FP16;
+}
 
 static bool allows(const char *wish, const char *have)
 {
@@ -32,28 +64,22 @@ int backend_open(struct backend **out, const struct backend_ops **ops, const cha
 {
     *out = NULL;
     *ops = NULL;
-    /* When none can, the reason of the preferred one is told. */
+    /* When none can, each one's reason is told. */
     int code = 0;
     char reason[1024] = "";
     bool named = strcmp(backend, "auto") != 0;
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
-        if (!allows(device, known[i].device) || !allows(backend, known[i].name))
+        if (!allows(device, known[i].device) || !allows(backend, known[i].name) ||
+            !is_meant(&known[i], named, config))
             continue;
-        if (!known[i].ops) {
-            if (named || strcmp(device, "cuda") == 0)
-                return err_set(ERR_UNSUPPORTED, "this build has no %s backend", known[i].name);
-            continue;
-        }
-        int failure = known[i].ops->open(out, config);
-        if (!failure) {
-            *ops = known[i].ops;
+        int failure = open_known(out, ops, &known[i], config);
+        if (!failure)
             return 0;
-        }
         log_verbose("backend %s: %s", known[i].name, err_message());
         if (failure != ERR_UNSUPPORTED)
             return failure;
-        if (!code)
-            snprintf(reason, sizeof reason, "%s", err_message());
+        size_t told = strlen(reason);
+        snprintf(reason + told, sizeof reason - told, "%s%s", told ? "; " : "", err_message());
         code = failure;
     }
     if (code)

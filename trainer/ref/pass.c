@@ -72,20 +72,69 @@ static void fold_batch(struct program *program, int index, int slot)
     }
 }
 
+static size_t map_count(const struct program *program, int index)
+{
+    const struct node *node = &program->net->nodes[index];
+    return (size_t)program->samples * node->out_height * node->out_width *
+           pitch_of(node->out_channels);
+}
+
+static void round_out(struct program *program, int index)
+{
+    program_round(program, program->nodes[index].out, map_count(program, index));
+}
+
+/* The weights as they are stored. */
+static const real *weights_of(struct program *program, const struct node *node)
+{
+    const real *values = state_values(program->state, node->weight);
+    if (!program->rounded)
+        return values;
+    size_t count = program->net->tensors[node->weight].count;
+    memcpy(program->rounded, values, count * sizeof *values);
+    fp16_ref_round(program->rounded, count);
+    return program->rounded;
+}
+
+/* Inference in fp16 has BN folded into the stored weights and bias. */
+static const real *folded_weights_of(struct program *program, const struct node *node)
+{
+    const real *values = state_values(program->state, node->weight);
+    size_t filter = program->net->tensors[node->weight].count / (size_t)node->out_channels;
+    fold_running(program, node);
+    for (int k = 0; k < node->out_channels; k++) {
+        real shift = (real)program->shift[k];
+        for (size_t i = 0; i < filter; i++)
+            program->rounded[k * filter + i] = (real)(values[k * filter + i] * program->scale[k]);
+        fp16_ref_round(&shift, 1);
+        program->shift[k] = shift;
+        program->scale[k] = 1;
+    }
+    fp16_ref_round(program->rounded, filter * (size_t)node->out_channels);
+    return program->rounded;
+}
+
 static void forward_conv(struct program *program, int index, int slot)
 {
     const struct node *node = &program->net->nodes[index];
     const struct node_memory *memory = &program->nodes[index];
     const struct op op = op_of(program, index);
+    const real *in = program->nodes[node->input].out;
     real *y = memory->y ? memory->y : memory->out;
-    conv_ref_forward(y, program->nodes[node->input].out, state_values(program->state, node->weight),
-                     &op);
-    if (program_trains(program) && !net_bn_frozen(program->net, node))
-        fold_batch(program, index, slot);
-    else
-        fold_running(program, node);
+    if (!program_trains(program) && program->rounded) {
+        conv_ref_forward(y, in, folded_weights_of(program, node), &op);
+    } else {
+        conv_ref_forward(y, in, weights_of(program, node), &op);
+        if (memory->y)
+            program_round(program, y, map_count(program, index));
+        if (program_trains(program) && !net_bn_frozen(program->net, node))
+            fold_batch(program, index, slot);
+        else
+            fold_running(program, node);
+    }
     bn_ref_apply(memory->out, y, node->residual < 0 ? NULL : program->nodes[node->residual].out,
                  program->scale, program->shift, &op);
+    round_out(program, index);
 }
 
 static void forward(struct program *program, const struct batch *batch, int slot)
@@ -110,9 +159,10 @@ static void forward(struct program *program, const struct batch *batch, int slot
         case NODE_AVG_POOL:
         case NODE_GLOBAL_AVG:
             pool_ref_avg(out, in, &op);
+            round_out(program, i);
             break;
         case NODE_FC:
-            fc_ref_forward(out, in, state_values(program->state, node->weight),
+            fc_ref_forward(out, in, weights_of(program, node),
                            state_values(program->state, node->bias), &op);
             break;
         }
@@ -138,6 +188,24 @@ static real *gradient_of(struct program *program, int index)
         memory->has_grad = true;
     }
     return memory->grad;
+}
+
+/* After something was added to it. */
+static void round_gradient(struct program *program, int index)
+{
+    program_round(program, program->nodes[index].grad, map_count(program, index));
+}
+
+/* Sends the gradient of a convolution's or FC's output on to its input. */
+static void backward_input(struct program *program, int index, const real *grad)
+{
+    const struct node *node = &program->net->nodes[index];
+    const struct op op = op_of(program, index);
+    real *to_input = gradient_of(program, node->input);
+    if (!to_input)
+        return;
+    conv_ref_backward_data(to_input, grad, weights_of(program, node), &op);
+    round_gradient(program, node->input);
 }
 
 static void backward_relu(real *grad, const real *out, size_t count)
@@ -168,20 +236,22 @@ static void backward_conv(struct program *program, int index, int slot, real *gr
     const struct state *state = program->state;
     const struct node *node = &program->net->nodes[index];
     const struct op op = op_of(program, index);
-    size_t count = (size_t)program->samples * node->out_height * node->out_width *
-                   pitch_of(node->out_channels);
+    size_t count = map_count(program, index);
     if (node->relu)
         backward_relu(grad, program->nodes[index].out, count);
     real *to_residual = node->residual < 0 ? NULL : gradient_of(program, node->residual);
     for (size_t i = 0; to_residual && i < count; i++)
         to_residual[i] += grad[i];
+    if (to_residual)
+        round_gradient(program, node->residual);
     backward_bn(program, index, slot, grad);
+    program_round(program, grad, count);
     real *dweight = state_slot(state, slot, node->weight);
-    if (dweight)
+    if (dweight) {
         conv_ref_backward_weight(dweight, program->nodes[node->input].out, grad, &op);
-    real *to_input = gradient_of(program, node->input);
-    if (to_input)
-        conv_ref_backward_data(to_input, grad, state_values(state, node->weight), &op);
+        program_round(program, dweight, program->net->tensors[node->weight].count);
+    }
+    backward_input(program, index, grad);
 }
 
 static void backward_fc(struct program *program, int index, int slot, const real *grad)
@@ -195,9 +265,7 @@ static void backward_fc(struct program *program, int index, int slot, const real
         fc_ref_backward_bias(dbias, grad, &op);
     if (dweight)
         conv_ref_backward_weight(dweight, program->nodes[node->input].out, grad, &op);
-    real *to_input = gradient_of(program, node->input);
-    if (to_input)
-        conv_ref_backward_data(to_input, grad, state_values(state, node->weight), &op);
+    backward_input(program, index, grad);
 }
 
 static void backward_node(struct program *program, int index, int slot)
@@ -217,11 +285,15 @@ static void backward_node(struct program *program, int index, int slot)
     case NODE_MAX_POOL:
         if ((to_input = gradient_of(program, node->input)) != NULL)
             pool_ref_max_backward(to_input, grad, program->nodes[node->input].out, &op);
+        if (to_input)
+            round_gradient(program, node->input);
         break;
     case NODE_AVG_POOL:
     case NODE_GLOBAL_AVG:
         if ((to_input = gradient_of(program, node->input)) != NULL)
             pool_ref_avg_backward(to_input, grad, &op);
+        if (to_input)
+            round_gradient(program, node->input);
         break;
     case NODE_FC:
         backward_fc(program, index, slot, grad);
@@ -241,6 +313,7 @@ static void backward(struct program *program, int slot)
     for (int n = 0; n < program->samples; n++)
         for (int k = 0; k < net->classes; k++)
             grad[(size_t)n * pitch + k] = (real)program->dlogits[(size_t)n * net->classes + k];
+    round_gradient(program, last);
     for (int i = last; i > 0; i--)
         backward_node(program, i, slot);
 }

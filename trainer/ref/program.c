@@ -128,16 +128,20 @@ done:
 static void allocate_scratch(struct program *program, int *code)
 {
     const struct net *net = program->net;
-    size_t packed = 1, widest = (size_t)pitch_of(net->channels);
+    size_t packed = 1, widest = (size_t)pitch_of(net->channels), largest = 1;
     for (int i = 0; i < net->node_count; i++) {
         const struct node *node = &net->nodes[i];
         if (node->weight >= 0 && conv_ref_packed(node) > packed)
             packed = conv_ref_packed(node);
+        if (node->weight >= 0 && net->tensors[node->weight].count > largest)
+            largest = net->tensors[node->weight].count;
         if ((size_t)pitch_of(node->out_channels) > widest)
             widest = (size_t)pitch_of(node->out_channels);
     }
     size_t batch = (size_t)program->config.batch, logits = batch * (size_t)net->classes;
     program->packed = take(program, packed, sizeof(real), code);
+    if (program->state->backend->halves)
+        program->rounded = take(program, largest, sizeof(real), code);
     program->zeros = take(program, widest, sizeof(real), code);
     program->partial = take(program, 2 * (batch + 1) * widest, sizeof(double), code);
     program->scale = take(program, widest, sizeof(double), code);

@@ -18,6 +18,7 @@ typedef double real;
 #define conv_ref_packed conv_ref_packed_double
 #define fc_ref_backward_bias fc_ref_backward_bias_double
 #define fc_ref_forward fc_ref_forward_double
+#define fp16_ref_round fp16_ref_round_double
 #define pass_ref_logits pass_ref_logits_double
 #define pass_ref_run pass_ref_run_double
 #define plan_ref plan_ref_double

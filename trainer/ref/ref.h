@@ -11,6 +11,7 @@
 struct backend {
     struct backend_head head;
     int threads;
+    bool halves; /* PRECISION_FP16: maps, weights and their gradients are stored in half floats */
     char text[64];
 };
 
@@ -71,6 +72,9 @@ int program_ref_open(struct program **out, struct state *state,
 void program_ref_close(struct program *program);
 size_t program_ref_bytes(const struct program *program);
 double program_ref_seconds(const struct program *program);
+
+/* fp16.c: rounds to the nearest half float, in place. */
+void fp16_ref_round(real *values, size_t count);
 
 /* pass.c */
 int pass_ref_run(struct program *program, const struct batch *batch, int slot, double loss_factor,

@@ -384,6 +384,73 @@ static void test_refusals(void **unused)
     tiny_close(&tiny);
 }
 
+static size_t not_halves(const float *values, size_t count)
+{
+    size_t wrong = 0;
+    for (size_t i = 0; i < count; i++)
+        wrong += half_to_float(half_from_float(values[i])) != values[i];
+    return wrong;
+}
+
+/* Logits of the last run. */
+static float *logits_of(struct tiny *tiny)
+{
+    float *values = malloc((size_t)tiny->batch.samples * tiny->net->classes * sizeof *values);
+    assert_int_equal(tiny->ops->logits(values, tiny->program), 0);
+    return values;
+}
+
+/* fp16: gradients of convolutions are half floats, those of the FC are not; what comes out is near
+ * fp32's but not the same. */
+static void test_halves(void **unused)
+{
+    const struct backend_config config = {.threads = 2, .precision = PRECISION_FP16};
+    struct tiny exact, halves;
+    open_tiny(&exact, &small, 2);
+    assert_int_equal(tiny_open(&halves, &backend_ref, &config, &small, testing_seed()), 0);
+    assert_int_equal(tiny_run(&exact) || tiny_run(&halves), 0);
+    for (int i = 0; i < halves.net->tensor_count; i++) {
+        const struct tensor *what = &halves.net->tensors[i];
+        float *rounded = slot_of(&halves, 0, i);
+        if (what->kind == TENSOR_CONV_WEIGHT)
+            assert_int_equal(not_halves(rounded, what->count), 0);
+        else if (what->kind == TENSOR_FC_WEIGHT)
+            assert_int_not_equal(not_halves(rounded, what->count), 0);
+        free(rounded);
+    }
+    float *left = logits_of(&halves), *right = logits_of(&exact);
+    double distance = tiny_distance(left, right, (size_t)small.batch * (size_t)small.classes);
+    assert_true(distance > 0 && distance < 0.02); /* some 20 roundings of 2^-11 one after another */
+    free(left);
+    free(right);
+    tiny_close(&exact);
+    tiny_close(&halves);
+}
+
+/* What overflows a half float becomes infinite and its step is left out. */
+static void test_halves_overflow(void **unused)
+{
+    const struct backend_config config = {.threads = 2, .precision = PRECISION_FP16};
+    struct tiny tiny;
+    struct batch_metrics metrics;
+    const struct update update = {
+        .lr = 0.1, .grad_scale = 0x1p-24, .micro_batches = 1, .skip_nonfinite = true};
+    assert_int_equal(tiny_open(&tiny, &backend_ref, &config, &small, testing_seed()), 0);
+    int tensor = tensor_of(&tiny, "fc.weight");
+    float *before = weights_of(&tiny, STATE_WEIGHT, tensor);
+    tiny.factor *= 0x1p24;
+    assert_int_equal(tiny_run(&tiny), 0);
+    assert_int_equal(tiny.ops->update(tiny.state, 0, &update), 0);
+    assert_int_equal(tiny.ops->metrics(&metrics, tiny.state, 0), 0);
+    assert_false(metrics.finite);
+    assert_true(isfinite(metrics.loss));
+    float *after = weights_of(&tiny, STATE_WEIGHT, tensor);
+    assert_memory_equal(before, after, tiny.net->tensors[tensor].count * sizeof *before);
+    free(before);
+    free(after);
+    tiny_close(&tiny);
+}
+
 static void test_backend_open(void **unused)
 {
     struct backend *backend;
@@ -397,9 +464,15 @@ static void test_backend_open(void **unused)
     assert_string_equal(ops->device, "cpu");
     ops->close(backend);
     assert_int_equal(backend_open(&backend, &ops, "cuda", "ref", &config), ERR_ARG);
-    config.precision = PRECISION_FP16;
+    config.precision = PRECISION_BF16;
     assert_int_equal(backend_open(&backend, &ops, "auto", "ref", &config), ERR_UNSUPPORTED);
     assert_null(backend);
+    config.precision = PRECISION_FP16; /* emulated when it is asked for by name only */
+    assert_int_equal(backend_open(&backend, &ops, "cpu", "auto", &config), ERR_UNSUPPORTED);
+    assert_null(backend);
+    assert_int_equal(backend_open(&backend, &ops, "cpu", "ref", &config), 0);
+    assert_non_null(strstr(ops->describe(backend), "fp16"));
+    ops->close(backend);
 }
 
 int main(void)
@@ -418,6 +491,8 @@ int main(void)
         cmocka_unit_test(test_frozen),
         cmocka_unit_test(test_other_size),
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_halves),
+        cmocka_unit_test(test_halves_overflow),
         cmocka_unit_test(test_backend_open),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
