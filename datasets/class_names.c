@@ -8,7 +8,7 @@
 #include "datasets/meta.h"
 #include "datasets/pack.h"
 
-enum { FILE_BYTES_MAX = 16 << 20 };
+enum { FILE_BYTES_MAX = 16 << 20, WNID_BYTES = 9 };
 
 /* Cuts the text into its non-blank lines, without white space at their ends. */
 static char *next_line(char **rest)
@@ -147,6 +147,43 @@ fail:
     free(copy);
     class_names_free(names, count);
     return code;
+}
+
+static bool begins_with_wnid(const char *line)
+{
+    return line[0] == 'n' && strspn(line + 1, "0123456789") == WNID_BYTES - 1 &&
+           strchr(" \t", line[WNID_BYTES]);
+}
+
+int class_names_wnids(char ***out, size_t *count, const char *path)
+{
+    char *text, *rest, *line, **ids;
+    size_t lines;
+    *out = NULL;
+    *count = 0;
+    int code = class_names_count_lines(&lines, path);
+    if (!code)
+        code = read_text(&text, path);
+    if (code)
+        return code;
+    ids = calloc(lines + 1, sizeof *ids);
+    if (!ids)
+        code = err_set(ERR_NOMEM, "out of memory for class ids");
+    for (rest = text; !code && *count < lines && (line = next_line(&rest));) {
+        if (!begins_with_wnid(line))
+            break;
+        ids[*count] = strndup(line, WNID_BYTES);
+        if (!ids[(*count)++])
+            code = err_set(ERR_NOMEM, "out of memory for class ids");
+    }
+    free(text);
+    if (code || *count < lines || lines == 0) {
+        class_names_free(ids, *count);
+        *count = 0;
+        return code;
+    }
+    *out = ids;
+    return 0;
 }
 
 void class_names_free(char **names, size_t count)

@@ -81,5 +81,8 @@ void pack_result_release(struct pack_result *result);
 int class_names_read(char ***names, const char *path, char *const *class_ids, size_t count);
 void class_names_free(char **names, size_t count);
 int class_names_count_lines(size_t *lines, const char *path); /* lines that are not blank */
+/* The WNIDs (n and 8 digits) that all lines of a synset file begin with, in the file's order: what
+ * labels count that are numbers. *ids NULL: it is not such a file. Freed by class_names_free. */
+int class_names_wnids(char ***ids, size_t *count, const char *path);
 
 #endif

@@ -18,7 +18,6 @@
 enum {
     DIMENSIONS_MAX = 3,
     READ_BYTES = 1 << 20,
-    LABEL_VALUES = 256, /* labels are bytes */
 };
 
 struct idx {
@@ -97,43 +96,28 @@ static int idx_open(struct idx *idx, const char *path)
     return code;
 }
 
-/* The labels decide how many classes there are, and so the width of their ids. */
-static int add_classes(struct source *source, const uint8_t *labels, uint32_t count, size_t least)
-{
-    size_t classes = least > 0 ? least : 1, index;
-    for (uint32_t i = 0; i < count; i++) {
-        if (labels[i] >= classes)
-            classes = (size_t)labels[i] + 1;
-    }
-    char id[32];
-    int width = snprintf(id, sizeof id, "%zu", classes - 1), code = 0;
-    for (size_t i = 0; !code && i < classes; i++) {
-        snprintf(id, sizeof id, "%0*zu", width, i);
-        code = list_add_class(&source->list, id, &index);
-    }
-    return code;
-}
-
 static int copy_images(struct source *source, struct idx *images, const uint8_t *labels)
 {
     size_t bytes = (size_t)images->size[1] * images->size[2];
     uint8_t *image = malloc(bytes);
-    if (!image)
-        return err_set(ERR_NOMEM, "out of memory");
-    int code = 0;
+    struct spill *spill;
+    int code = source_need_spill(source, &spill);
+    if (!code && !image)
+        code = err_set(ERR_NOMEM, "out of memory");
     for (uint32_t i = 0; !code && i < images->size[0]; i++) {
         char name[16];
         snprintf(name, sizeof name, "%010" PRIu32, i);
         code = read_exactly(images, image, bytes);
         if (!code)
-            code = list_add(&source->list, labels[i], name, true, spill_end(source->spill), bytes);
+            code = list_add(&source->list, labels[i], name,
+                            (struct source_place){SOURCE_SPILL, spill_end(spill), bytes});
         if (!code)
-            code = spill_append(source->spill, image, bytes);
+            code = spill_append(spill, image, bytes);
     }
     free(image);
     if (!code)
         code = expect_end(images);
-    return code ? code : spill_flush(source->spill);
+    return code;
 }
 
 static int check_sizes(const struct idx *images, const struct idx *labels)
@@ -150,6 +134,14 @@ static int check_sizes(const struct idx *images, const struct idx *labels)
     return 0;
 }
 
+static uint8_t highest(const uint8_t *labels, uint32_t count)
+{
+    uint8_t most = 0;
+    for (uint32_t i = 0; i < count; i++)
+        most = labels[i] > most ? labels[i] : most;
+    return most;
+}
+
 static int load(struct source *source, const struct source_request *request, struct idx *images,
                 struct idx *labels)
 {
@@ -164,9 +156,7 @@ static int load(struct source *source, const struct source_request *request, str
     if (!code)
         code = expect_end(labels);
     if (!code)
-        code = add_classes(source, values, labels->size[0], request->least_classes);
-    if (!code)
-        code = spill_open(&source->spill, request->out);
+        code = list_number_classes(&source->list, request, highest(values, labels->size[0]));
     if (!code)
         code = copy_images(source, images, values);
     free(values);

@@ -43,25 +43,115 @@ int list_add_class(struct source_list *list, const char *id, size_t *index)
     return 0;
 }
 
-int list_add(struct source_list *list, size_t class_index, const char *name, bool spilled,
-             uint64_t offset, uint64_t bytes)
+static int add_text(struct source_list *list, const char *text, size_t *at)
 {
-    size_t length = strlen(name) + 1;
+    size_t length = strlen(text) + 1;
+    int code = grow(&list->text, &list->text_room, list->text_bytes + length, 1);
+    if (code)
+        return code;
+    memcpy(list->text + list->text_bytes, text, length);
+    *at = list->text_bytes;
+    list->text_bytes += length;
+    return 0;
+}
+
+static int add_entry(struct source_list *list, struct source_entry entry)
+{
     if (list->count == UINT32_MAX - 1)
         return err_set(ERR_DATA, "more samples than a store can hold");
     int code = grow(&list->entries, &list->room, list->count + 1, sizeof *list->entries);
     if (!code)
-        code = grow(&list->text, &list->text_room, list->text_bytes + length, 1);
-    if (code)
+        list->entries[list->count++] = entry;
+    return code;
+}
+
+int list_add(struct source_list *list, size_t class_index, const char *name,
+             struct source_place place)
+{
+    struct source_entry entry = {.label = (uint32_t)class_index,
+                                 .file = place.file,
+                                 .offset = place.offset,
+                                 .bytes = place.bytes};
+    int code = add_text(list, name, &entry.name);
+    return code ? code : add_entry(list, entry);
+}
+
+int list_add_path(struct source_list *list, size_t class_index, const char *path, uint64_t bytes)
+{
+    struct source_entry entry = {
+        .label = (uint32_t)class_index, .file = SOURCE_PATH, .bytes = bytes};
+    size_t at;
+    int code = add_text(list, path, &at);
+    entry.offset = at;
+    entry.name = at + (size_t)(source_base_name(path) - path);
+    return code ? code : add_entry(list, entry);
+}
+
+int list_number_classes(struct source_list *list, const struct source_request *request,
+                        uint32_t most)
+{
+    size_t index, count = (size_t)most + 1;
+    char id[32];
+    int code = 0;
+    if (request->class_ids) {
+        if (count > request->class_count)
+            return err_set(ERR_DATA, "label %u, but there are %zu classes (they count from 0)",
+                           most, request->class_count);
+        for (size_t i = 0; !code && i < request->class_count; i++)
+            code = list_add_class(list, request->class_ids[i], &index);
         return code;
-    memcpy(list->text + list->text_bytes, name, length);
-    list->entries[list->count++] = (struct source_entry){.label = (uint32_t)class_index,
-                                                         .spilled = spilled,
-                                                         .name = list->text_bytes,
-                                                         .offset = offset,
-                                                         .bytes = bytes};
-    list->text_bytes += length;
-    return 0;
+    }
+    if (count < request->least_classes)
+        count = request->least_classes;
+    int width = snprintf(id, sizeof id, "%zu", count - 1);
+    for (size_t i = 0; !code && i < count; i++) {
+        snprintf(id, sizeof id, "%0*zu", width, i);
+        code = list_add_class(list, id, &index);
+    }
+    return code;
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* The ids sorted; NULL when memory is out. */
+static const char **sorted_ids(const char *const *ids, size_t count)
+{
+    const char **sorted = calloc(count + 1, sizeof *sorted);
+    if (!sorted)
+        return NULL;
+    memcpy(sorted, ids, count * sizeof *sorted);
+    qsort(sorted, count, sizeof *sorted, compare_ids);
+    return sorted;
+}
+
+static bool holds(const char *const *sorted, size_t count, const char *const *id)
+{
+    return bsearch(id, sorted, count, sizeof *sorted, compare_ids) != NULL;
+}
+
+int list_expect_classes(struct source_list *list, const struct source_request *request)
+{
+    size_t index, have = list->class_count, want = request->class_count;
+    if (!request->only_these)
+        return 0;
+    const char **wanted = sorted_ids(request->class_ids, want);
+    const char **found = sorted_ids((const char *const *)list->class_ids, have);
+    int code = wanted && found ? 0 : err_set(ERR_NOMEM, "out of memory for the list of classes");
+    for (size_t i = 0; !code && i < have; i++)
+        if (!holds(wanted, want, &found[i]))
+            code = err_set(ERR_DATA,
+                           "class %s is none of the %zu classes that are wanted; train and val "
+                           "must have the same",
+                           found[i], want);
+    for (size_t i = 0; !code && i < want; i++)
+        if (!holds(found, have, &wanted[i]))
+            code = list_add_class(list, wanted[i], &index);
+    free(wanted);
+    free(found);
+    return code;
 }
 
 static int compare_classes(const void *a, const void *b, void *ids)

@@ -26,7 +26,7 @@ enum {
 };
 
 struct values {
-    const char *source, *out, *split, *labels, *class_names, *encoding;
+    const char *source, *out, *split, *labels, *class_names, *classes_of, *encoding;
     int64_t index, resize_short, resize_long, quality, jobs;
     bool resume, verify, skip_bad;
 };
@@ -34,18 +34,24 @@ struct values {
 static const struct opt options[] = {
     {"source", OPT_CHOICE, offsetof(struct values, source),
      .choices = "imagenet-tar|tar|folder|list|idx|cifar|rec|webdataset", .value_name = "LAYOUT",
-     .help = "how the input is laid out; this version has folder, idx and imagenet-tar"},
+     .help = "how the input is laid out (see below)"},
     {"out", OPT_STRING, offsetof(struct values, out), .value_name = "FILE.lmdb",
      .help = "the store to make; must not exist"},
     {"split", OPT_STRING, offsetof(struct values, split), .value_name = "NAME",
      .help = "recorded in the store; with a directory of IDX files it chooses train or t10k"},
     {"labels", OPT_STRING, offsetof(struct values, labels), .value_name = "FILE",
-     .help = "labels of a flat tar (not in this version)"},
+     .help = "classes of the files of a tar or folder: LOC_val_solution.csv, lines \"FILE CLASS\", "
+             "im2rec's .lst; without it their folders are the classes"},
     {"class-names", OPT_STRING, offsetof(struct values, class_names), .value_name = "FILE",
-     .help = "lines \"ID NAME\", or one name per line in the order of the classes"},
+     .help = "lines \"ID NAME\" (a synset file), or one name per line in the order of the classes; "
+             "labels that are numbers count the lines of a synset file from 0"},
+    {"classes-of", OPT_STRING, offsetof(struct values, classes_of), .value_name = "STORE.lmdb",
+     .help = "the classes must be those of this store (train's, for val); labels that are numbers "
+             "are its labels"},
     {"encoding", OPT_CHOICE, offsetof(struct values, encoding), .choices = "jpeg|raw",
      .value_name = "NAME",
-     .help = "jpeg keeps the files' bytes, raw stores pixels; default raw for idx, else jpeg"},
+     .help = "jpeg keeps the files' bytes, raw stores pixels; default raw for idx and cifar, else "
+             "jpeg"},
     {"index", OPT_INT, offsetof(struct values, index), .fallback = "8", .min = -1,
      .max = JPEG_INDEX_MAX_MCUS, .value_name = "MCUS",
      .help = "side index of each JPEG, with an entry every so many MCUs, so that loaders decode "
@@ -72,8 +78,14 @@ static const struct opt options[] = {
 
 static int refuse_later(const struct values *values)
 {
-    const char *option = values->labels ? "--labels" : values->resume ? "--resume" : NULL;
+    const char *option = values->resume ? "--resume" : NULL;
     return option ? err_set(ERR_UNSUPPORTED, "%s is not built into this version", option) : 0;
+}
+
+/* Sources that hold pixels instead of files. */
+static bool holds_pixels(const struct values *values)
+{
+    return strcmp(values->source, "idx") == 0 || strcmp(values->source, "cifar") == 0;
 }
 
 static int check_recode(const struct values *values)
@@ -82,8 +94,7 @@ static int check_recode(const struct values *values)
         return err_set(ERR_ARG, "--resize-short and --resize-long exclude each other");
     if (!values->resize_short && !values->resize_long && !values->quality)
         return 0;
-    if (strcmp(values->source, "idx") == 0 ||
-        (values->encoding && strcmp(values->encoding, "raw") == 0))
+    if (holds_pixels(values) || (values->encoding && strcmp(values->encoding, "raw") == 0))
         return err_set(ERR_ARG, "--resize-short, --resize-long and --quality make JPEGs; raw "
                                 "pixels are stored as they are");
     return 0;
@@ -96,14 +107,58 @@ static int check_arguments(const struct values *values)
         return err_set(ERR_ARG, "--source LAYOUT is missing (see --help)");
     if (!values->out)
         return err_set(ERR_ARG, "--out FILE.lmdb is missing (see --help)");
-    if (strcmp(values->source, "idx") == 0 && values->encoding &&
-        strcmp(values->encoding, "raw") != 0)
-        return err_set(ERR_ARG, "--encoding jpeg: IDX holds pixels, which are stored raw");
+    if (holds_pixels(values) && values->encoding && strcmp(values->encoding, "raw") != 0)
+        return err_set(ERR_ARG, "--encoding jpeg: --source %s holds pixels, which are stored raw",
+                       values->source);
+    if (values->labels && strcmp(values->source, "tar") != 0 &&
+        strcmp(values->source, "folder") != 0)
+        return err_set(ERR_ARG, "--labels goes with --source tar and folder; %s has its own",
+                       values->source);
     if (lstat(values->out, &status) == 0)
         return err_set(ERR_ARG, "%s: exists already; remove it or choose another name",
                        values->out);
     int code = check_recode(values);
     return code ? code : refuse_later(values);
+}
+
+/* What --classes-of and --class-names say about the classes. */
+struct class_list {
+    struct store *store; /* owns the ids when there is one */
+    char **wnids;
+    size_t wnid_count;
+};
+
+static void class_list_release(struct class_list *list)
+{
+    store_close(list->store);
+    class_names_free(list->wnids, list->wnid_count);
+}
+
+static int find_classes(struct class_list *list, struct source_request *request,
+                        const struct values *values)
+{
+    int code = 0;
+    if (values->class_names)
+        code = class_names_count_lines(&request->least_classes, values->class_names);
+    if (!code && values->classes_of) {
+        code = store_open(&list->store, values->classes_of);
+        request->class_ids = code ? NULL : store_meta(list->store)->class_ids;
+        request->class_count = code ? 0 : store_meta(list->store)->class_count;
+        request->only_these = true;
+    } else if (!code && values->class_names) {
+        code = class_names_wnids(&list->wnids, &list->wnid_count, values->class_names);
+        request->class_ids = (const char *const *)list->wnids;
+        request->class_count = list->wnid_count;
+    }
+    return code;
+}
+
+static bool are_numbers(const struct source_list *list)
+{
+    bool numbers = true;
+    for (size_t i = 0; numbers && i < list->class_count; i++)
+        numbers = list->class_ids[i][strspn(list->class_ids[i], "0123456789")] == '\0';
+    return numbers;
 }
 
 static int open_source(struct source **source, const struct values *values,
@@ -113,15 +168,19 @@ static int open_source(struct source **source, const struct values *values,
         .inputs = program->positional,
         .input_count = (size_t)program->positional_count,
         .split = values->split,
+        .labels = values->labels,
         .out = values->out,
-        .allow_empty = values->skip_bad || strcmp(values->source, "idx") == 0,
+        .allow_empty = values->skip_bad || holds_pixels(values),
     };
-    if (values->class_names && strcmp(values->source, "idx") == 0) {
-        int code = class_names_count_lines(&request.least_classes, values->class_names);
-        if (code)
-            return code;
-    }
-    return source_open(source, values->source, &request);
+    struct class_list classes = {0};
+    int code = find_classes(&classes, &request, values);
+    if (!code)
+        code = source_open(source, values->source, &request);
+    if (!code && !holds_pixels(values) && are_numbers(&(*source)->list))
+        log_warn("labels are numbers, so class ids are; a store made by ids (n01440764) will not "
+                 "match this one: say --class-names SYNSETS or --classes-of STORE");
+    class_list_release(&classes);
+    return code;
 }
 
 /* Drops the store's pages from the cache, so that reading it again reads the disk. */

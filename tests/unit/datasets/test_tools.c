@@ -209,7 +209,9 @@ static void test_refusals(void **state)
     expect(run(pack_program, folders, "--out", out, NULL), 2, "--source");
     expect(run(pack_program, "--source", "folder", "--out", out, NULL), 2, "satchel-pack");
     expect(run(pack_program, "--source", "fodler", folders, "--out", out, NULL), 2, "fodler");
-    expect(run(pack_program, "--source", "rec", folders, "--out", out, NULL), 1, "not built into");
+    expect(run(pack_program, "--source", "rec", folders, "--out", out, NULL), 1, "regular file");
+    expect(run(pack_program, "--source", "rec", folders, "--out", out, "--labels", "x", NULL), 2,
+           "--labels");
     expect(run(pack_program, "--source", "folder", folders, "--out", out, "--resume", NULL), 1,
            "--resume");
     expect(run(pack_program, "--source", "folder", folders, "--out", out, "--index", "x", NULL), 2,
