@@ -134,8 +134,29 @@ static int decode_by_index(struct decoder *decoder, struct planes *planes,
                            const struct store_record *record, const struct crop *crop)
 {
     struct decode_region region = {crop->x.low, crop->x.high, crop->y.low, crop->y.high};
-    return decode_indexed_region(decoder->indexed, planes, record->image, record->image_bytes,
-                                 record->index, record->index_bytes, &region);
+    return decode_indexed_begin(decoder->indexed, planes, record->image, record->image_bytes,
+                                record->index, record->index_bytes, &region);
+}
+
+static int check_record(const struct planes *planes, const struct store_record *record)
+{
+    if (planes->width == record->width && planes->height == record->height)
+        return 0;
+    return err_set(ERR_DATA, "the image has %u x %u px, its record says %u x %u",
+                   (unsigned)planes->width, (unsigned)planes->height, (unsigned)record->width,
+                   (unsigned)record->height);
+}
+
+int decode_record_again(struct decoder *decoder, struct planes *planes,
+                        const struct store_record *record)
+{
+    int code = decode_file(decoder, planes, record->image, record->image_bytes);
+    return code ? code : check_record(planes, record);
+}
+
+int decode_next_band(struct decoder *decoder, struct planes *planes)
+{
+    return decode_indexed_next_band(decoder->indexed, planes);
 }
 
 int decode_record(struct decoder *decoder, struct planes *planes, const struct store_record *record,
@@ -147,14 +168,8 @@ int decode_record(struct decoder *decoder, struct planes *planes, const struct s
     if (decoder->indexed && record->index)
         code = decode_by_index(decoder, planes, record, crop);
     if (code && code != ERR_NOMEM) /* what it does not take, the reference decoder judges */
-        code = decode_file(decoder, planes, record->image, record->image_bytes);
-    if (code)
-        return code;
-    if (planes->width != record->width || planes->height != record->height)
-        return err_set(ERR_DATA, "the image has %u x %u px, its record says %u x %u",
-                       (unsigned)planes->width, (unsigned)planes->height, (unsigned)record->width,
-                       (unsigned)record->height);
-    return 0;
+        return decode_record_again(decoder, planes, record);
+    return code ? code : check_record(planes, record);
 }
 
 int decode_check(struct decoder *decoder, uint32_t *width, uint32_t *height, uint32_t *components,

@@ -43,11 +43,18 @@ void decoder_close(struct decoder *decoder); /* accepts NULL */
 int decoder_use_index(struct decoder *decoder);
 
 /* Decodes a record, at least the samples that the crop reads (planes.h's x0, y0, width, height; the
- * reference decoder gives the whole image). The planes are valid until the decoder's next call.
- * ERR_DATA with the reason when it is undecodable or not of the width and height that the record
- * says; ERR_NOMEM. */
+ * reference decoder gives the whole image). By its index it comes in bands (planes.h's rows_kept),
+ * none of which is there yet: decode_next_band() brings one after the other. The planes are valid
+ * until the decoder's next record. ERR_DATA with the reason when it is undecodable or not of the
+ * width and height that the record says; ERR_NOMEM. */
 int decode_record(struct decoder *decoder, struct planes *planes, const struct store_record *record,
                   const struct crop *crop);
+
+/* The next band of planes that come in bands. ERR_DATA: the index does not fit the image after all;
+ * decode_record_again() then lets the reference decoder decide. */
+int decode_next_band(struct decoder *decoder, struct planes *planes);
+int decode_record_again(struct decoder *decoder, struct planes *planes,
+                        const struct store_record *record);
 
 /* The whole image of a JPEG or PNG file. */
 int decode_file(struct decoder *decoder, struct planes *planes, const uint8_t *file, size_t bytes);

@@ -117,24 +117,27 @@ static void blacken_padding(struct picture *picture, const struct crop *crop,
     }
 }
 
-static int resize_and_convert(struct render *render, struct picture *picture,
-                              const struct planes *planes, const struct crop *crop,
-                              const struct spec *spec)
+static int resize_and_convert(struct render *render, struct picture *picture, struct planes *planes,
+                              const struct crop *crop, const struct spec *spec)
 {
-    uint32_t size = spec->size_px;
+    uint32_t size = spec->size_px, row = 0;
     int code = resize_begin(render->resize, planes, crop, size, size);
-    if (code)
-        return code;
-    for (uint32_t row = 0; row < size; row += ROWS) {
-        uint32_t count = size - row < ROWS ? size - row : ROWS;
+    while (!code && row < size) {
+        uint32_t ready = resize_ready(render->resize), count = ready < ROWS ? ready : ROWS;
         int16_t *rows[3];
+        if (!ready) {
+            code = decode_next_band(render->decoder, planes);
+            continue;
+        }
         for (int i = 0; i < 3; i++)
             rows[i] = picture->plane[i] + (size_t)row * size;
         resize_rows(render->resize, rows, count);
         convert(render->ops, rows, (size_t)count * size, planes->colour, spec);
+        row += count;
     }
-    blacken_padding(picture, crop, spec);
-    return 0;
+    if (!code)
+        blacken_padding(picture, crop, spec);
+    return code;
 }
 
 int render_cut(struct render *render, int slot, const struct store_record *record,
@@ -152,6 +155,11 @@ int render_cut(struct render *render, int slot, const struct store_record *recor
     code = decode_record(render->decoder, &planes, record, &crop);
     if (!code)
         code = resize_and_convert(render, picture, &planes, &crop, spec);
+    if (code == ERR_DATA && planes.plane[0].rows_kept) { /* a wrong index */
+        code = decode_record_again(render->decoder, &planes, record);
+        if (!code)
+            code = resize_and_convert(render, picture, &planes, &crop, spec);
+    }
     if (code)
         return code;
     colour_draw(&picture->params, spec, epoch, record->id);

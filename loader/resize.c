@@ -20,13 +20,14 @@ struct tables {
 /* One plane on its way. Rows are counted from first[0] of the y axis on. */
 struct source {
     const struct tables *tables;
-    const uint8_t *pixels; /* of row 0, from the axis' low on */
-    size_t stride;
-    uint32_t rows;      /* that may be read */
-    uint32_t ready;     /* rows before it are or were in the ring */
-    uint32_t ring_rows; /* a multiple of RESIZE_BLOCK: row r is at r % ring_rows */
-    int16_t *ring;      /* [ring_rows][stride of x] */
-    size_t ring_room;   /* elements */
+    const struct plane *plane;
+    const uint8_t *pixels; /* of the plane's first row, from the axis' low on */
+    uint32_t top;          /* row 0 in the plane */
+    uint32_t rows;         /* that may be read */
+    uint32_t ready;        /* rows before it are or were in the ring */
+    uint32_t ring_rows;    /* a multiple of RESIZE_BLOCK: row r is at r % ring_rows */
+    int16_t *ring;         /* [ring_rows][stride of x] */
+    size_t ring_room;      /* elements */
 };
 
 struct resize {
@@ -133,11 +134,10 @@ static int build_tables(struct resize *resize, struct tables *tables, const stru
 static int begin_plane(struct resize *resize, struct source *source, const struct plane *plane)
 {
     const struct resize_axis *x = &source->tables->x, *y = &source->tables->y;
-    uint32_t top = y->first[0];
-    source->pixels =
-        plane->pixels + (size_t)(top - plane->y0) * plane->stride + (x->low - plane->x0);
-    source->stride = plane->stride;
-    source->rows = y->high - top;
+    source->plane = plane;
+    source->pixels = plane->pixels + (x->low - plane->x0);
+    source->top = y->first[0] - plane->y0;
+    source->rows = y->high - y->first[0];
     source->ready = 0;
     return reserve_rows(resize, source);
 }
@@ -161,6 +161,20 @@ int resize_begin(struct resize *resize, const struct planes *planes, const struc
     return code;
 }
 
+/* Where a block's rows are; behind the last one comes the last one again. */
+static void find_rows(const uint8_t *rows[RESIZE_BLOCK], const struct source *source)
+{
+    const struct plane *plane = source->plane;
+    uint32_t last = source->rows - 1, at = source->top + source->ready;
+    if (plane->rows_kept)
+        at %= plane->rows_kept;
+    for (uint32_t i = 0; i < RESIZE_BLOCK; i++) {
+        rows[i] = source->pixels + at * plane->stride;
+        if (source->ready + i < last && ++at == plane->rows_kept)
+            at = 0;
+    }
+}
+
 /* The x pass, until rows before `end` are there. */
 static void advance(const struct resize *resize, struct source *source, uint32_t end)
 {
@@ -169,13 +183,56 @@ static void advance(const struct resize *resize, struct source *source, uint32_t
     const struct resize_ops *ops = windows->kind ? resize->ops : &resize_ops_scalar;
     for (; source->ready < end; source->ready += RESIZE_BLOCK) {
         const uint8_t *rows[RESIZE_BLOCK];
-        for (uint32_t i = 0; i < RESIZE_BLOCK; i++) {
-            uint32_t row = source->ready + i < source->rows ? source->ready + i : source->rows - 1;
-            rows[i] = source->pixels + (size_t)row * source->stride;
-        }
+        find_rows(rows, source);
         int16_t *dst = source->ring + (size_t)(source->ready % source->ring_rows) * x->stride;
         ops->rows_x(dst, rows, x, windows);
     }
+}
+
+/* Rows that have come, of those that may be read. */
+static uint32_t rows_come(const struct source *source)
+{
+    const struct plane *plane = source->plane;
+    if (!plane->rows_kept)
+        return source->rows;
+    uint32_t come = plane->rows_ready > source->top ? plane->rows_ready - source->top : 0;
+    return come < source->rows ? come : source->rows;
+}
+
+static uint32_t whole_blocks(uint32_t rows)
+{
+    return rows / RESIZE_BLOCK * RESIZE_BLOCK;
+}
+
+/* Whether all blocks that a row of the result needs have come. */
+static bool can_make(const struct source *source, uint32_t row)
+{
+    const struct resize_axis *y = &source->tables->y;
+    uint32_t come = rows_come(source), need = y->first[row] - y->first[0] + y->taps;
+    return come == source->rows || need <= whole_blocks(come);
+}
+
+/* Puts into the ring what has come, as far as the next row of the result lets it. What stays out is
+ * of the last band: planes of a lower resolution hold the result back by a block and a tap of
+ * theirs, and a band is at least twice as high. */
+static void take_rest(const struct resize *resize, struct source *source)
+{
+    const struct resize_axis *y = &source->tables->y;
+    uint32_t come = rows_come(source);
+    uint32_t room = y->first[resize->next] - y->first[0] + source->ring_rows;
+    advance(resize, source, whole_blocks(come < room ? come : room));
+}
+
+uint32_t resize_ready(struct resize *resize)
+{
+    uint32_t end = resize->next;
+    for (bool all = true; all && end < resize->height; end += all)
+        for (int i = 0; all && i < resize->count; i++)
+            all = can_make(&resize->source[i], end);
+    if (end == resize->next && end < resize->height)
+        for (int i = 0; i < resize->count; i++)
+            take_rest(resize, &resize->source[i]);
+    return end - resize->next;
 }
 
 static void make_row(struct resize *resize, struct source *source, int16_t *dst)

@@ -69,12 +69,17 @@ int resize_open(struct resize **out, enum cpu_level level);
 void resize_close(struct resize *resize); /* accepts NULL */
 
 /* Makes ready for the planes of a crop, which must cover its box and stay until the last row.
- * ERR_NOMEM. */
+ * Planes may come in bands (planes.h's rows_kept). ERR_NOMEM. */
 int resize_begin(struct resize *resize, const struct planes *planes, const struct crop *crop,
                  uint32_t width, uint32_t height);
 
+/* How many rows can be made next: all that are left, or with planes in bands those that the bands
+ * so far are enough for. 0: ask for the next band. A band may only be overwritten after that
+ * answer. */
+uint32_t resize_ready(struct resize *resize);
+
 /* The next count rows of width values each, to dst[plane] [count][width] Q7, about 0..RESIZE_ONE
- * (rounding may leave it by a little). Over all calls at most height rows. */
+ * (rounding may leave it by a little). No more than are ready; over all calls height rows. */
 void resize_rows(struct resize *resize, int16_t *const dst[3], uint32_t count);
 
 /* Both: all rows of all planes of a crop, to dst[plane] [size][size]. */

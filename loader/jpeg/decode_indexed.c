@@ -16,6 +16,8 @@ enum {
     BLOCK = 8,
     ALIGNMENT = 64,
     MARKER_RST0 = 0xd0,
+    BAND_ROWS = 2, /* MCU rows: one for each stream */
+    BANDS_KEPT = 2,
 };
 
 /* Memory that grows to the largest image, but not for ever after a huge one. */
@@ -53,6 +55,8 @@ struct decode_indexed {
     struct jpeg_index index;
     const uint8_t *scan;
     struct mcu_box box;
+    uint32_t next_row;  /* MCU row: the first one not decoded */
+    uint32_t rows_kept; /* MCU rows that the planes have room for */
     uint32_t mcus_per_call;
     struct entropy_block blocks[ENTROPY_MAX_BLOCKS];
     struct run runs[2];
@@ -254,7 +258,7 @@ static uint8_t *run_samples(const struct decode_indexed *decoder, const struct r
 {
     const struct jpeg_component *component = &decoder->header.component[c];
     size_t x = run->mcu - run->row * decoder->header.mcus_across - decoder->box.x0;
-    size_t y = run->row - decoder->box.y0;
+    size_t y = (run->row - decoder->box.y0) % decoder->rows_kept;
     return decoder->plane[c] + y * component->v * BLOCK * decoder->stride[c] +
            x * component->h * BLOCK;
 }
@@ -338,24 +342,21 @@ static int decode_row(struct decode_indexed *decoder, uint32_t row)
     return code ? code : finish_two(decoder, a, b);
 }
 
-static int decode_rows(struct decode_indexed *decoder)
+/* The next BAND_ROWS rows, or the last one. */
+static int decode_band(struct decode_indexed *decoder)
 {
     const struct mcu_box *box = &decoder->box;
     struct run *a = &decoder->runs[0], *b = &decoder->runs[1];
-    uint32_t row = box->y0;
-    int code = 0;
-    for (; !code && row + 2 <= box->y1; row += 2) {
-        code = run_begin(decoder, a, row, box->x0, box->x1);
-        if (!code)
-            code = run_begin(decoder, b, row + 1, box->x0, box->x1);
-        for (uint32_t next = row + 2; next < min_u32(row + 4, box->y1); next++)
-            prefetch_row(decoder, next, box->x0, box->x1);
-        if (!code)
-            code = finish_two(decoder, a, b);
-    }
-    if (!code && row < box->y1)
-        code = decode_row(decoder, row);
-    return code;
+    uint32_t row = decoder->next_row;
+    decoder->next_row = min_u32(row + BAND_ROWS, box->y1);
+    if (decoder->next_row - row < BAND_ROWS)
+        return decode_row(decoder, row);
+    int code = run_begin(decoder, a, row, box->x0, box->x1);
+    if (!code)
+        code = run_begin(decoder, b, row + 1, box->x0, box->x1);
+    for (uint32_t next = row + 2; next < min_u32(row + 4, box->y1); next++)
+        prefetch_row(decoder, next, box->x0, box->x1);
+    return code ? code : finish_two(decoder, a, b);
 }
 
 /* Decoding instructions for as many MCUs as one call takes. */
@@ -392,7 +393,7 @@ static int lay_out(struct decode_indexed *decoder, struct planes *planes)
         size_t stride = (size_t)(box->x1 - box->x0) * across;
         stride = (stride + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
         begin[c] = total;
-        total += stride * (box->y1 - box->y0) * down + PLANES_PADDING_BYTES;
+        total += stride * decoder->rows_kept * down + PLANES_PADDING_BYTES;
         decoder->stride[c] = stride;
         struct plane *plane = &planes->plane[c];
         plane->stride = stride;
@@ -440,20 +441,55 @@ static int find_box(struct mcu_box *box, const struct jpeg_header *header,
     return 0;
 }
 
-int decode_indexed_region(struct decode_indexed *decoder, struct planes *planes,
-                          const uint8_t *jpeg, size_t jpeg_bytes, const uint8_t *index,
-                          size_t index_bytes, const struct decode_region *region)
+/* Everything but the rows. */
+static int begin(struct decode_indexed *decoder, struct planes *planes, const uint8_t *jpeg,
+                 size_t jpeg_bytes, const uint8_t *index, size_t index_bytes,
+                 const struct decode_region *region, bool in_bands)
 {
     int code = read_header(decoder, jpeg, jpeg_bytes);
     if (!code)
         code = jpeg_index_open(&decoder->index, index, index_bytes, &decoder->header, jpeg_bytes);
     if (!code)
         code = find_box(&decoder->box, &decoder->header, region);
-    if (!code)
-        code = lay_out(decoder, planes);
     if (code)
         return code;
+    uint32_t rows = decoder->box.y1 - decoder->box.y0;
+    decoder->rows_kept = in_bands ? BANDS_KEPT * BAND_ROWS : rows;
+    decoder->next_row = decoder->box.y0;
     decoder->scan = jpeg + decoder->header.scan_offset;
     plan_blocks(decoder);
-    return decode_rows(decoder);
+    return lay_out(decoder, planes);
+}
+
+int decode_indexed_region(struct decode_indexed *decoder, struct planes *planes,
+                          const uint8_t *jpeg, size_t jpeg_bytes, const uint8_t *index,
+                          size_t index_bytes, const struct decode_region *region)
+{
+    int code = begin(decoder, planes, jpeg, jpeg_bytes, index, index_bytes, region, false);
+    while (!code && decoder->next_row < decoder->box.y1)
+        code = decode_band(decoder);
+    return code;
+}
+
+int decode_indexed_begin(struct decode_indexed *decoder, struct planes *planes, const uint8_t *jpeg,
+                         size_t jpeg_bytes, const uint8_t *index, size_t index_bytes,
+                         const struct decode_region *region)
+{
+    int code = begin(decoder, planes, jpeg, jpeg_bytes, index, index_bytes, region, true);
+    for (uint32_t c = 0; !code && c < decoder->header.component_count; c++)
+        planes->plane[c].rows_kept = decoder->rows_kept * decoder->header.component[c].v * BLOCK;
+    return code;
+}
+
+int decode_indexed_next_band(struct decode_indexed *decoder, struct planes *planes)
+{
+    if (decoder->next_row >= decoder->box.y1)
+        return err_set(ERR_INTERNAL, "a JPEG has no more bands");
+    int code = decode_band(decoder);
+    for (uint32_t c = 0; !code && c < decoder->header.component_count; c++) {
+        uint32_t rows = decoder->next_row - decoder->box.y0;
+        struct plane *plane = &planes->plane[c];
+        plane->rows_ready = min_u32(rows * decoder->header.component[c].v * BLOCK, plane->height);
+    }
+    return code;
 }

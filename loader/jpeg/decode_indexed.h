@@ -35,4 +35,13 @@ int decode_indexed_region(struct decode_indexed *decoder, struct planes *planes,
                           const uint8_t *jpeg, size_t jpeg_bytes, const uint8_t *index,
                           size_t index_bytes, const struct decode_region *region);
 
+/* The same in bands (planes.h's rows_kept), so that samples stay in the cache and memory does not
+ * grow with the image: begin decodes nothing yet; each call of next_band, until rows_ready is the
+ * height, the next rows of all planes. The JPEG and the index must stay until then. Errors as
+ * above. ERR_INTERNAL behind the last band. */
+int decode_indexed_begin(struct decode_indexed *decoder, struct planes *planes, const uint8_t *jpeg,
+                         size_t jpeg_bytes, const uint8_t *index, size_t index_bytes,
+                         const struct decode_region *region);
+int decode_indexed_next_band(struct decode_indexed *decoder, struct planes *planes);
+
 #endif
