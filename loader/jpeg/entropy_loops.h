@@ -88,7 +88,8 @@ INLINE bool step(struct walk *w, bool store)
     if (w->block == w->last)
         return true;
     w->block++;
-    w->tile += ENTROPY_TILE;
+    if (store)
+        w->tile += ENTROPY_TILE;
     begin_block(w, store);
     return false;
 }
@@ -139,7 +140,7 @@ INLINE void run_two(struct entropy_stream *a, struct entropy_stream *b,
 {
     struct walk wa, wb;
     walk_begin(&wa, a, blocks, count, tiles, store);
-    walk_begin(&wb, b, blocks, count, tiles + 8, store);
+    walk_begin(&wb, b, blocks, count, store ? tiles + 8 : NULL, store);
     for (;;) {
         for (int i = 0; i < SYMBOLS_PER_REFILL; i++) {
             if (step(&wa, store)) {
