@@ -25,12 +25,12 @@ struct plane {
     size_t stride;
     uint32_t x0, y0;        /* first decoded sample: multiples of the decoder's block */
     uint32_t width, height; /* decoded samples from x0, y0 on; cover the crop's box */
-    uint32_t rows_kept;     /* 0: all rows are there; else the plane comes in bands of half as many
-                               rows, and the last two bands are there */
-    uint32_t rows_ready;    /* in bands: rows from y0 on that have come */
     uint32_t full_width,
         full_height;             /* of the whole plane: ceil(image * factor / largest factor) */
     uint32_t h_factor, v_factor; /* sampling factors (1..4) */
+    uint32_t rows_kept;  /* 0: all rows are there; else the plane comes in bands of half as many
+                            rows, and the last two bands are there */
+    uint32_t rows_ready; /* in bands: rows from y0 on that have come */
 };
 
 struct planes {
