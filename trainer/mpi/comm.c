@@ -242,11 +242,13 @@ static int tell_failure(struct mpi_comm *mpi)
 
 static int await(struct mpi_comm *mpi, uint64_t ticket)
 {
+    atomic_fetch_add(&mpi->world.waiting, 1);
     pthread_mutex_lock(&mpi->lock);
     while (mpi->finished < ticket)
         pthread_cond_wait(&mpi->changed, &mpi->lock);
     int code = tell_failure(mpi);
     pthread_mutex_unlock(&mpi->lock);
+    atomic_fetch_sub(&mpi->world.waiting, 1);
     return code;
 }
 
@@ -286,10 +288,11 @@ static int mpi_reduce_end(struct comm *comm)
     struct mpi_comm *mpi = of(comm);
     double start_s = clock_seconds();
     pthread_mutex_lock(&mpi->lock);
-    while (mpi->finished < mpi->queued)
-        pthread_cond_wait(&mpi->changed, &mpi->lock);
+    uint64_t queued = mpi->queued;
+    pthread_mutex_unlock(&mpi->lock);
+    int code = await(mpi, queued);
+    pthread_mutex_lock(&mpi->lock);
     mpi->stats.wait_seconds += clock_seconds() - start_s;
-    int code = tell_failure(mpi);
     pthread_mutex_unlock(&mpi->lock);
     return code;
 }

@@ -13,11 +13,13 @@ struct world {
     float *scratch; /* grows to what tree_sum needs */
     size_t scratch_count;
     MPI_Request *requests;   /* [2 * size] */
+    atomic_int waiting;      /* callers that can do nothing else until a job is done */
     atomic_int abort_status; /* not 0: end the job, now */
 };
 
-/* Waits for all requests without holding a core that the network needs: MPI's own waits spin.
- * Warns when it takes long. Ends the job when abort_status is set meanwhile. */
+/* Waits for all requests without holding a core that the network needs: MPI's own waits spin. The
+ * pauses between two looks grow, less so while a caller waits. Warns when it takes long. Ends the
+ * job when abort_status is set meanwhile. */
 void wait_all(struct world *world, MPI_Request *requests, int count);
 
 /* Sums data over the ranks, in place; every rank gets the same bits. The sum is the node of
