@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -41,15 +42,22 @@ int file_sync_directory_of(const char *path)
     return code;
 }
 
+/* path.PID.NUMBER.tmp; NULL when memory is out. */
+static char *temporary_name(const char *path)
+{
+    static atomic_uint counter;
+    char *name;
+    unsigned number = atomic_fetch_add(&counter, 1);
+    return asprintf(&name, "%s.%ld.%u.tmp", path, (long)getpid(), number) < 0 ? NULL : name;
+}
+
 /* A name that nobody else uses, in the directory of path; mode as the umask has it (mkstemp would
  * make the published file private). */
 static int open_temporary(char **name, const char *path)
 {
-    static atomic_uint counter;
     for (int tries = 0; tries < 1000; tries++) {
-        unsigned number = atomic_fetch_add(&counter, 1);
-        if (asprintf(name, "%s.%ld.%u.tmp", path, (long)getpid(), number) < 0) {
-            *name = NULL;
+        *name = temporary_name(path);
+        if (!*name) {
             errno = ENOMEM;
             return -1;
         }
@@ -145,6 +153,32 @@ int file_write_atomic(const char *path, const void *data, size_t bytes)
         return code;
     }
     return file_atomic_commit(file);
+}
+
+static int make_link(const char *temporary, const char *existing, const char *path)
+{
+    int code = 0;
+    if (link(existing, temporary) != 0) {
+        bool never = errno == EPERM || errno == EOPNOTSUPP || errno == ENOSYS || errno == EMLINK;
+        return err_set(never ? ERR_UNSUPPORTED : ERR_IO, "cannot link '%s' to '%s': %s", path,
+                       existing, strerror(errno));
+    }
+    if (rename(temporary, path) != 0)
+        code = io_error("write", path);
+    /* Still there after a failure, and when both names were one file already. */
+    if (unlink(temporary) != 0 && errno != ENOENT && !code)
+        code = io_error("remove", temporary);
+    return code;
+}
+
+int file_link(const char *path, const char *existing)
+{
+    char *temporary = temporary_name(path);
+    if (!temporary)
+        return err_set(ERR_NOMEM, "out of memory for the path '%s'", path);
+    int code = make_link(temporary, existing, path);
+    free(temporary);
+    return code ? code : file_sync_directory_of(path);
 }
 
 /* Fills buffer (of bytes) from fd; *got is less than bytes at the end of the file. */

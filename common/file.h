@@ -19,6 +19,10 @@ FILE *file_atomic_stream(struct file_atomic *file); /* write here; do not close 
 int file_atomic_commit(struct file_atomic *file);   /* publishes; frees file whatever happens */
 void file_atomic_discard(struct file_atomic *file); /* removes the temporary; accepts NULL */
 
+/* Replaces path by a second name (hard link) of an existing file; path's old file or the new one is
+ * there at any instant. ERR_UNSUPPORTED: the file system has no such links. */
+int file_link(const char *path, const char *existing);
+
 /* Reads a whole regular file of at most max_bytes into malloc'ed memory (caller frees); one NUL is
  * added behind the content and not counted. */
 int file_read(uint8_t **data, size_t *bytes, const char *path, size_t max_bytes);

@@ -133,7 +133,7 @@ static const char *const foreign_keys[] = {
     "insecure", "metrics-file", "ready-file", "decoder", "strict",
     /* trainer */
     "loaders", "device", "backend", "threads", "max-steps", "audit", "stall-limit", "server-keys",
-    "save-every", "check-ranks", "eval-only",
+    "save-every", "check-ranks", "eval-only", "keep", "allow-change",
     /* inspect, preview, predict, export */
     "check", "extract", "replay", "epoch", "chunk", "top", "logits", "csv", "onnx", "timm",
     /* bench-decode, bench-loader, bench-feed, bench-step */

@@ -32,8 +32,10 @@ struct loop {
     const struct recipe *recipe;
     const struct rundir *dir;
     struct metrics *metrics;
+    struct saver *saver;
     struct progress *progress;
-    struct checkpoint *at; /* where the run stands; receipt is this rank's part */
+    struct checkpoint saved; /* what the saver was given last; receipt is all ranks' */
+    struct checkpoint *at;   /* where the run stands; receipt is this rank's part */
     struct metrics_eval *last;
     struct schedule schedule;
     struct scaler scaler;
@@ -122,20 +124,28 @@ static int sum_receipt(struct hash128 *receipt, struct comm *comm)
     return code;
 }
 
+/* Hands the state over to be written; training goes on at once. */
 static int save(struct loop *loop, bool best)
 {
-    struct session *session = loop->session;
-    struct weights weights = session_weights(session);
-    struct checkpoint checkpoint = *loop->at;
-    checkpoint.loss_scale = loop->scaler.scale;
-    checkpoint.loss_scale_good_steps = loop->scaler.good_steps;
-    int code = sum_receipt(&checkpoint.receipt, session->comm);
-    if (code || session->comm->rank != 0)
-        return code;
-    code = metrics_sync(loop->metrics);
-    if (!code && best)
-        code = checkpoint_save(loop->dir->best, &checkpoint, &weights);
-    return code ? code : checkpoint_save(loop->dir->last, &checkpoint, &weights);
+    struct checkpoint *saved = &loop->saved;
+    *saved = *loop->at;
+    saved->loss_scale = loop->scaler.scale;
+    saved->loss_scale_good_steps = loop->scaler.good_steps;
+    saved->loss_scale_bad_steps = loop->scaler.bad_steps;
+    int code = sum_receipt(&saved->receipt, loop->session->comm);
+    return code || !loop->saver ? code : saver_save(loop->saver, saved, best);
+}
+
+/* The process is about to end: what save was given last has to be on the disk. If it is not, it is
+ * tried once more. */
+static int await_saved(struct loop *loop)
+{
+    int code = loop->saver ? saver_wait(loop->saver) : 0;
+    if (code) {
+        code = saver_save(loop->saver, &loop->saved, false);
+        code = code ? code : saver_wait(loop->saver);
+    }
+    return code;
 }
 
 /* A rank whose memory or device fails is found before its error has travelled far. */
@@ -282,8 +292,13 @@ static int stop_run(struct loop *loop, int reason)
     if (loop->at->step == 0 && (stalled || reason == ERR_PEER))
         return err_set(ERR_PEER, "%s; no step was made", message);
     code = save(loop, false);
+    if (!code)
+        code = await_saved(loop);
     if (code)
-        return code;
+        return err_wrap(code,
+                        "stopped at step %" PRIu64 ", but that could not be saved; --resume "
+                        "goes on from the newest checkpoint there is",
+                        loop->at->step);
     if (reason != ERR_STOPPED)
         return err_set(reason, "%s", message);
     if (stalled)
@@ -294,6 +309,18 @@ static int stop_run(struct loop *loop, int reason)
                    "stopped by %s at step %" PRIu64 " (epoch %" PRIu64
                    "); --resume --out '%s' goes on from there",
                    cause, loop->at->step, loop->at->epoch, loop->dir->path);
+}
+
+static void show_saves(struct loop *loop)
+{
+    struct saver_counts counts;
+    if (!loop->saver)
+        return;
+    saver_counts(&counts, loop->saver);
+    log_info("%" PRIu64 " checkpoints in '%s'%s; training stood still for %.3f s for them",
+             counts.saves - counts.failed - counts.left_out, loop->dir->path,
+             counts.failed + counts.left_out > 0 ? " (others failed or were left out)" : "",
+             counts.held_seconds);
 }
 
 static void init_loop(struct loop *loop)
@@ -332,13 +359,14 @@ static int check_position(const struct loop *loop)
 }
 
 int loop_run(struct metrics_eval *last, struct session *session, const struct rundir *dir,
-             struct metrics *metrics, struct checkpoint *start)
+             struct metrics *metrics, struct saver *saver, struct checkpoint *start)
 {
     struct loop loop = {
         .session = session,
         .recipe = &session->options->recipe,
         .dir = dir,
         .metrics = metrics,
+        .saver = saver,
         .at = start,
         .last = last,
     };
@@ -351,6 +379,7 @@ int loop_run(struct metrics_eval *last, struct session *session, const struct ru
     if (start->step > 0) {
         loop.scaler.scale = start->loss_scale;
         loop.scaler.good_steps = (uint32_t)start->loss_scale_good_steps;
+        loop.scaler.bad_steps = (uint32_t)start->loss_scale_bad_steps;
     }
     start->finished = false;
     init_loop(&loop);
@@ -361,8 +390,11 @@ int loop_run(struct metrics_eval *last, struct session *session, const struct ru
         code = metrics ? metrics_write_done(metrics, start->epoch, start->top1) : 0;
         code = code ? code : save(&loop, false);
     }
+    if (!code && (code = await_saved(&loop)))
+        err_wrap(code, "the run came to its end, but that could not be saved");
     progress_close(loop.progress);
     show_ranks(&loop);
+    show_saves(&loop);
     feed_flush(session->feed);
     return code == ERR_STOPPED || code == ERR_PEER ? stop_run(&loop, code) : code;
 }

@@ -12,6 +12,7 @@
 #include "trainer/evaluate.h"
 #include "trainer/loop.h"
 #include "trainer/openmp.h"
+#include "trainer/resume.h"
 
 /* One call of the program. */
 struct job {
@@ -19,7 +20,7 @@ struct job {
     struct comm *comm;
     char name[32]; /* in front of every line of the log */
     struct rundir dir;
-    struct safetensors *file; /* the checkpoint that is gone on from */
+    struct resume resume; /* the checkpoint that is gone on from */
     struct checkpoint at;
     char *recipe_text;
     struct session session;
@@ -36,11 +37,10 @@ static bool is_done(const struct job *job)
 
 static int open_checkpoint(struct job *job)
 {
-    int code = safetensors_open(&job->file, job->dir.last);
-    if (!code)
-        code = checkpoint_read(&job->at, job->file, job->dir.last);
+    int code = resume_open(&job->resume, &job->dir);
+    job->at = job->resume.at;
     if (!code && !job->options.run.eval_only)
-        code = options_check_resume(&job->options, job->at.recipe, job->dir.last);
+        code = options_check_resume(&job->options, job->at.recipe, job->resume.path);
     return code;
 }
 
@@ -85,25 +85,38 @@ static int check_fingerprint(const struct feed_store *store, struct hash128 then
                    store->name, now_text, path, then_text);
 }
 
+/* Bits are promised on the same library build, precision, threads and instruction set alone. */
+static void compare_setting(const struct job *job)
+{
+    const struct session *session = &job->session;
+    const char *backend = session->ops->describe(session->backend);
+    const char *version = safetensors_metadata(job->resume.file, "satchel");
+    if (strcmp(backend, job->at.backend) != 0)
+        log_warn("the run was on '%s' and is now on '%s': its last bits may differ",
+                 job->at.backend, backend);
+    if (version && strcmp(version, SATCHEL_VERSION) != 0)
+        log_warn("the run was on version %.40s and is now on %s: its last bits may differ", version,
+                 SATCHEL_VERSION);
+}
+
 static int go_on(struct job *job)
 {
     struct session *session = &job->session;
-    struct weights weights = session_weights(session);
-    const char *backend = session->ops->describe(session->backend);
-    int code = check_fingerprint(session->train, job->at.train_fingerprint, job->dir.last);
+    struct checkpoint_part parts[CHECKPOINT_PARTS_MAX];
+    const char *path = job->resume.path;
+    int count = session_parts(parts, session);
+    int code = check_fingerprint(session->train, job->at.train_fingerprint, path);
     if (!code && job->at.has_val && session->val)
-        code = check_fingerprint(session->val, job->at.val_fingerprint, job->dir.last);
+        code = check_fingerprint(session->val, job->at.val_fingerprint, path);
     if (!code)
-        code = checkpoint_load(&weights, job->file, job->dir.last);
+        code = checkpoint_load(parts, count, job->resume.file, path);
     if (code)
         return code;
     if (job->comm->rank != 0) /* the checkpoint has the sum of all ranks' parts */
         job->at.receipt = (struct hash128){0};
-    log_info("going on from '%s': epoch %" PRIu64 ", step %" PRIu64, job->dir.last, job->at.epoch,
+    log_info("going on from '%s': epoch %" PRIu64 ", step %" PRIu64, path, job->at.epoch,
              job->at.step);
-    if (strcmp(backend, job->at.backend) != 0)
-        log_warn("the run was on '%s' and is now on '%s': its last bits may differ",
-                 job->at.backend, backend);
+    compare_setting(job);
     return 0;
 }
 
@@ -165,19 +178,38 @@ static int check_start(struct job *job)
     return code ? code : comm_compare_hash(job->comm, hash, "the initial weights");
 }
 
+static int open_saver(struct saver **saver, struct job *job, struct metrics *metrics)
+{
+    struct checkpoint_part parts[CHECKPOINT_PARTS_MAX];
+    struct saver_config config = {
+        .dir = &job->dir,
+        .metrics = metrics,
+        .parts = parts,
+        .part_count = session_parts(parts, &job->session),
+        .keep = (int)job->options.run.keep,
+        .has_last = job->resume.is_last,
+        .last_step = job->at.step,
+    };
+    return saver_open(saver, &config);
+}
+
 static int train(struct job *job)
 {
     struct metrics *metrics = NULL;
+    struct saver *saver = NULL;
     int code = job->dir.has_checkpoint ? go_on(job) : begin(job);
     if (!code)
         code = record_setting(job);
     if (!code && job->comm->rank == 0)
         code = metrics_open(&metrics, job->dir.metrics, job->at.step, job->at.epoch);
+    if (!code && job->comm->rank == 0)
+        code = open_saver(&saver, job, metrics);
     code = comm_agree(job->comm, code);
     if (!code)
         code = check_start(job);
     if (!code)
-        code = loop_run(&job->last, &job->session, &job->dir, metrics, &job->at);
+        code = loop_run(&job->last, &job->session, &job->dir, metrics, saver, &job->at);
+    saver_close(saver);
     metrics_close(metrics);
     if (!code)
         log_info("done: %" PRIu64 " epochs, %" PRIu64 " steps, in '%s'", job->at.epoch,
@@ -189,9 +221,9 @@ static int evaluate(struct job *job)
 {
     struct session *session = &job->session;
     struct weights weights = session_weights(session);
-    int code = job->dir.has_checkpoint
-                   ? weights_load(&weights, job->file, job->dir.last, STATE_WEIGHT, "", NULL)
-                   : load_init(&weights, job->options.recipe.init, false);
+    int code = job->dir.has_checkpoint ? weights_load(&weights, job->resume.file, job->resume.path,
+                                                      STATE_WEIGHT, "", NULL)
+                                       : load_init(&weights, job->options.recipe.init, false);
     struct feed_range range = evaluate_range(session, 0);
     if (!code)
         code = feed_push(session->feed, &range);
@@ -300,7 +332,7 @@ static int run(struct job *job)
 static void close_job(struct job *job)
 {
     session_close(&job->session);
-    safetensors_close(job->file);
+    resume_close(&job->resume);
     rundir_close(&job->dir);
     free(job->recipe_text);
     options_release(&job->options);

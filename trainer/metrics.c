@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,10 +15,19 @@
 
 #include "common/err.h"
 #include "common/file.h"
+#include "common/log.h"
 
+/* Bytes stay in memory until a sync has brought them to the disk, so that after a full disk or an
+ * error of it everything can be written again, in its place. */
 struct metrics {
     int fd;
     char *path;
+    pthread_mutex_t mutex; /* guards what follows: lines and syncs come from two threads */
+    char *bytes;           /* [count], of the file from synced on */
+    size_t count, room;
+    size_t written; /* of them, given to the system */
+    uint64_t synced;
+    bool failing; /* said already */
 };
 
 static bool below(const cJSON *line, const char *key, uint64_t limit)
@@ -81,12 +91,18 @@ int metrics_open(struct metrics **out, const char *path, uint64_t step, uint64_t
         free(metrics);
         return err_set(ERR_NOMEM, "out of memory for '%s'", path);
     }
-    metrics->fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-    if (metrics->fd < 0) {
+    pthread_mutex_init(&metrics->mutex, NULL);
+    metrics->fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    off_t end = metrics->fd < 0 ? -1 : lseek(metrics->fd, 0, SEEK_END);
+    if (end < 0)
         code = err_set(ERR_IO, "cannot write '%s': %s", path, strerror(errno));
+    else
+        code = file_sync_directory_of(path);
+    if (code) {
         metrics_close(metrics);
         return code;
     }
+    metrics->synced = (uint64_t)end;
     *out = metrics;
     return 0;
 }
@@ -97,29 +113,81 @@ void metrics_close(struct metrics *metrics)
         return;
     if (metrics->fd >= 0)
         close(metrics->fd);
+    pthread_mutex_destroy(&metrics->mutex);
+    free(metrics->bytes);
     free(metrics->path);
     free(metrics);
 }
 
-int metrics_sync(struct metrics *metrics)
+/* Gives the system what it has not got yet. Under the mutex. */
+static int write_pending(struct metrics *metrics)
 {
-    if (fdatasync(metrics->fd) != 0 && errno != EINVAL && errno != EROFS)
-        return err_set(ERR_IO, "cannot write '%s': %s", metrics->path, strerror(errno));
-    return 0;
-}
-
-static int write_all(const struct metrics *metrics, const char *text, size_t bytes)
-{
-    while (bytes > 0) {
-        ssize_t done = write(metrics->fd, text, bytes);
+    while (metrics->written < metrics->count) {
+        ssize_t done =
+            pwrite(metrics->fd, metrics->bytes + metrics->written,
+                   metrics->count - metrics->written, (off_t)(metrics->synced + metrics->written));
         if (done < 0 && errno == EINTR)
             continue;
         if (done < 0)
             return err_set(ERR_IO, "cannot write '%s': %s", metrics->path, strerror(errno));
-        text += done;
-        bytes -= (size_t)done;
+        metrics->written += (size_t)done;
     }
     return 0;
+}
+
+/* What the system could not sync it may have forgotten: all of it is written again next time. */
+int metrics_sync(struct metrics *metrics)
+{
+    pthread_mutex_lock(&metrics->mutex);
+    int code = write_pending(metrics);
+    size_t bytes = metrics->written;
+    pthread_mutex_unlock(&metrics->mutex);
+    if (code)
+        return code;
+    if (fdatasync(metrics->fd) != 0 && errno != EINVAL && errno != EROFS)
+        code = err_set(ERR_IO, "cannot write '%s': %s", metrics->path, strerror(errno));
+    pthread_mutex_lock(&metrics->mutex);
+    if (code) {
+        metrics->written = 0;
+    } else if (bytes > 0) {
+        memmove(metrics->bytes, metrics->bytes + bytes, metrics->count - bytes);
+        metrics->count -= bytes;
+        metrics->written -= bytes;
+        metrics->synced += bytes;
+    }
+    pthread_mutex_unlock(&metrics->mutex);
+    return code;
+}
+
+static int keep_bytes(struct metrics *metrics, const char *text, size_t bytes)
+{
+    if (metrics->count + bytes > metrics->room) {
+        size_t room = 2 * (metrics->count + bytes);
+        char *larger = realloc(metrics->bytes, room);
+        if (!larger)
+            return err_set(ERR_NOMEM, "out of memory for a line of '%s'", metrics->path);
+        metrics->bytes = larger;
+        metrics->room = room;
+    }
+    memcpy(metrics->bytes + metrics->count, text, bytes);
+    metrics->count += bytes;
+    return 0;
+}
+
+/* A line that the disk does not take is no reason to end a training: it waits for a better time. */
+static int append(struct metrics *metrics, const char *text, size_t bytes)
+{
+    pthread_mutex_lock(&metrics->mutex);
+    int code = keep_bytes(metrics, text, bytes);
+    bool failed = !code && write_pending(metrics);
+    if (failed && !metrics->failing)
+        log_warn("%s; training goes on, and the lines are kept in memory until they can be written",
+                 err_message());
+    else if (!code && !failed && metrics->failing)
+        log_info("'%s' is written again; no line was lost", metrics->path);
+    metrics->failing = failed;
+    pthread_mutex_unlock(&metrics->mutex);
+    return code;
 }
 
 /* A line that begins with the event; NULL when memory is out. */
@@ -138,8 +206,9 @@ static int end_line(struct metrics *metrics, cJSON *line, int members)
     if (!text)
         return err_set(ERR_NOMEM, "out of memory for a line of '%s'", metrics->path);
     size_t bytes = strlen(text);
-    text[bytes] = '\n'; /* in place of the NUL: one write a line, so that none is torn */
-    int code = write_all(metrics, text, bytes + 1);
+    text[bytes] =
+        '\n'; /* in place of the NUL: one write a line, so that a reader sees whole ones */
+    int code = append(metrics, text, bytes + 1);
     cJSON_free(text);
     return code;
 }

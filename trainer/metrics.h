@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* metrics.jsonl of a run: one JSON object a line, appended with one write each.
+/* metrics.jsonl of a run: one JSON object a line, appended with one write each. A disk that is full
+ * or fails is a warning: lines stay in memory and are written once it works again, in order and
+ * each once. One thread writes lines; any thread may sync.
  *
  *   {"event":"step","step","epoch","loss","lr","images_per_second","wait_share"}
  *   {"event":"eval","epoch","top1","top5","loss","samples"}   percent
@@ -42,7 +44,8 @@ int metrics_write_epoch(struct metrics *metrics, uint64_t epoch, struct hash128 
 /* top1 negative: no evaluation was made. */
 int metrics_write_done(struct metrics *metrics, uint64_t epochs, double top1);
 
-/* To the disk: before a checkpoint that has these lines behind it. */
+/* Brings all lines so far to the disk: before a checkpoint that has them behind it. ERR_IO: not all
+ * are there; try again later. */
 int metrics_sync(struct metrics *metrics);
 void metrics_close(struct metrics *metrics); /* accepts NULL */
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/err.h"
+#include "common/log.h"
 
 #define FIELD(name) offsetof(struct run_options, name)
 
@@ -26,6 +27,10 @@ static const struct opt run_table[] = {
          "limit"},
     {"save-every", OPT_INT, FIELD(save_every), .fallback = "0", .max = 1e15, .value_name = "STEPS",
      .help = "steps between checkpoints within an epoch; 0: only after each epoch"},
+    {"keep", OPT_INT, FIELD(keep), .fallback = "2", .min = 1, .max = 1e6, .value_name = "N",
+     .help = "newest checkpoints that are kept, best.safetensors not counted"},
+    {"allow-change", OPT_STRING, FIELD(allow_change), .value_name = "KEY,KEY...",
+     .help = "recipe keys that may differ from the checkpoint's on --resume"},
     {"stall-limit", OPT_REAL, FIELD(stall_limit), .fallback = "0", .max = 1e9,
      .value_name = "SECONDS",
      .help = "give up (checkpoint, status 3) when no chunk came for so long; 0: wait for ever"},
@@ -154,19 +159,50 @@ char *options_recipe_text(const struct options *options)
     return text;
 }
 
-/* One key: equal in text, or an error. */
+/* Whether name is one of the comma-separated list. */
+static bool listed(const char *list, const char *name)
+{
+    size_t length = strlen(name);
+    for (const char *at = list; at && *at; at += *at == ',') {
+        size_t span = strcspn(at, ",");
+        if (span == length && strncmp(at, name, length) == 0)
+            return true;
+        at += span;
+    }
+    return false;
+}
+
+/* Every name in --allow-change is a recipe key. */
+static int check_allowed(const struct opt_section *section, const char *list)
+{
+    for (const char *at = list; at && *at; at += *at == ',') {
+        bool known = false;
+        size_t span = strcspn(at, ",");
+        for (size_t i = 0; i < section->count && !known; i++)
+            known = strlen(section->options[i].name) == span &&
+                    strncmp(section->options[i].name, at, span) == 0;
+        if (!known)
+            return err_set(ERR_ARG, "--allow-change: '%.*s' is no key of a recipe (see --help)",
+                           (int)span, at);
+        at += span;
+    }
+    return 0;
+}
+
+/* One key: equal in text, or allowed to change, or an error. */
 static int compare_key(const struct opt *option, const void *now, const void *then,
-                       const char *name)
+                       const char *name, bool allowed)
 {
     char *new_text = opt_value_text(option, now), *old_text = opt_value_text(option, then);
     const char *a = new_text ? new_text : "", *b = old_text ? old_text : "";
     int code = 0;
-    if (strcmp(a, b) != 0)
-        code =
-            err_set(ERR_ARG,
-                    "--resume with another recipe: %s is '%s', but '%s' was begun with '%s'; use "
-                    "the recipe.ini beside it, or a new --out",
-                    option->name, a, name, b);
+    if (strcmp(a, b) != 0 && allowed)
+        log_warn("--allow-change: %s was '%s' and is now '%s'", option->name, b, a);
+    else if (strcmp(a, b) != 0)
+        code = err_set(ERR_ARG,
+                       "--resume with another recipe: %s is '%s', but '%s' was begun with '%s'; "
+                       "use the recipe.ini beside it, or a new --out, or say --allow-change %s",
+                       option->name, a, name, b, option->name);
     free(new_text);
     free(old_text);
     return code;
@@ -181,10 +217,13 @@ int options_check_resume(struct options *options, const char *text, const char *
                       : err_set(ERR_NOMEM, "out of memory for the recipe of '%s'", name);
     if (!code)
         code = opt_read_ini_text(&section, memory, text, name, recipe_foreign_keys());
+    if (!code)
+        code = check_allowed(&section, options->run.allow_change);
     if (!code && options->recipe.chunk_size == 0)
         options->recipe.chunk_size = then.chunk_size;
     for (size_t i = 0; i < section.count && !code; i++)
-        code = compare_key(&section.options[i], &options->recipe, &then, name);
+        code = compare_key(&section.options[i], &options->recipe, &then, name,
+                           listed(options->run.allow_change, section.options[i].name));
     opt_memory_close(memory);
     return code;
 }

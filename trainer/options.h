@@ -13,11 +13,13 @@
 struct run_options {
     const char *loaders;
     const char *device, *backend;
-    int64_t threads;     /* 0: all */
-    int64_t max_steps;   /* of the whole run, over resumes; 0: no limit */
-    int64_t save_every;  /* steps between checkpoints within an epoch; 0: none */
-    int64_t check_ranks; /* steps between comparisons of the ranks' weights; 0: never */
-    double stall_limit;  /* seconds without a chunk; 0: wait for ever */
+    int64_t threads;          /* 0: all */
+    int64_t max_steps;        /* of the whole run, over resumes; 0: no limit */
+    int64_t keep;             /* checkpoints: the newest and those before it */
+    const char *allow_change; /* recipe keys, comma-separated; NULL: none */
+    int64_t save_every;       /* steps between checkpoints within an epoch; 0: none */
+    int64_t check_ranks;      /* steps between comparisons of the ranks' weights; 0: never */
+    double stall_limit;       /* seconds without a chunk; 0: wait for ever */
     double audit;
     const char *secret_key, *server_keys;
     bool resume, eval_only;
@@ -44,8 +46,9 @@ void options_print(const struct options *options);
 char *options_recipe_text(const struct options *options);
 
 /* Whether a run that was begun with the recipe of `text` may go on with this one: every key must be
- * the same. A chunk size that was left open now is taken from there. ERR_ARG names the key, both
- * values and the checkpoint (name). */
+ * the same, but for those that --allow-change names (then a warning says what changes). A chunk
+ * size that was left open now is taken from there. ERR_ARG names the key, both values and the
+ * checkpoint (name). */
 int options_check_resume(struct options *options, const char *text, const char *name);
 
 #endif

@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,8 +21,10 @@ static const char *const file_names[] = {"recipe.ini", "metrics.jsonl", "last.sa
                                          "best.safetensors"};
 enum {
     FILE_NAMES = sizeof file_names / sizeof file_names[0],
-    LONGEST_NAME = 64, /* of a file while it is written (common/file.h) */
+    LONGEST_NAME = 160, /* of an event file, or one while it is written (common/file.h) */
 };
+static const char step_prefix[] = "step-", step_suffix[] = ".safetensors";
+static const char probe_name[] = "metrics.jsonl.probe.tmp";
 
 static int set_paths(struct rundir *dir, const char *path)
 {
@@ -45,7 +48,22 @@ static bool starts_with_ours(const char *name)
     for (int i = 0; i < FILE_NAMES; i++)
         if (strncmp(name, file_names[i], strlen(file_names[i])) == 0)
             return true;
-    return strncmp(name, "events.out.tfevents.", 20) == 0;
+    return strncmp(name, "events.out.tfevents.", 20) == 0 ||
+           strncmp(name, step_prefix, strlen(step_prefix)) == 0;
+}
+
+/* Of the checkpoint that is named so; false when it is another file. */
+static bool parse_step(uint64_t *step, const char *name)
+{
+    char *end;
+    if (strncmp(name, step_prefix, strlen(step_prefix)) != 0)
+        return false;
+    const char *digits = name + strlen(step_prefix);
+    if (*digits < '0' || *digits > '9')
+        return false;
+    errno = 0;
+    *step = strtoull(digits, &end, 10);
+    return !errno && strcmp(end, step_suffix) == 0;
 }
 
 static bool is_temporary(const char *name)
@@ -96,6 +114,40 @@ static int take(struct rundir *dir)
     return 0;
 }
 
+/* Training must not find out hours later that a file cannot be written. */
+static int check_names(const struct rundir *dir)
+{
+    const char *const paths[FILE_NAMES] = {dir->recipe, dir->metrics, dir->last, dir->best};
+    struct stat status;
+    for (int i = 0; i < FILE_NAMES; i++)
+        if (lstat(paths[i], &status) == 0 && !S_ISREG(status.st_mode))
+            return err_set(ERR_IO,
+                           "'%s' is %s, where the run has to write a file: move it away, or give "
+                           "another --out",
+                           paths[i], S_ISDIR(status.st_mode) ? "a directory" : "no regular file");
+    int fd = openat(dir->lock, probe_name, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    if (fd < 0 || write(fd, "\n", 1) != 1 || fsync(fd) != 0) {
+        int code = err_set(ERR_IO, "cannot write into '%s': %s", dir->path, strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        unlinkat(dir->lock, probe_name, 0);
+        return code;
+    }
+    close(fd);
+    unlinkat(dir->lock, probe_name, 0);
+    return 0;
+}
+
+static int find_checkpoint(struct rundir *dir)
+{
+    uint64_t *steps;
+    size_t count;
+    int code = rundir_kept(&steps, &count, dir);
+    free(steps);
+    dir->has_checkpoint = access(dir->last, F_OK) == 0 || count > 0;
+    return code;
+}
+
 static int check_content(struct rundir *dir, bool resume)
 {
     int entries = 0, ours = 0;
@@ -111,8 +163,7 @@ static int check_content(struct rundir *dir, bool resume)
         return err_set(ERR_ARG,
                        "--out '%s' holds files, but no run to resume: give a new directory",
                        dir->path);
-    dir->has_checkpoint = access(dir->last, F_OK) == 0;
-    return 0;
+    return find_checkpoint(dir);
 }
 
 int rundir_open(struct rundir *dir, const char *path, bool resume)
@@ -124,6 +175,8 @@ int rundir_open(struct rundir *dir, const char *path, bool resume)
         code = take(dir);
     if (!code)
         code = check_content(dir, resume);
+    if (!code)
+        code = check_names(dir);
     if (code)
         rundir_close(dir);
     return code;
@@ -137,13 +190,61 @@ int rundir_look(struct rundir *dir, const char *path)
 int rundir_follow(struct rundir *dir, const char *path, bool has_checkpoint)
 {
     int code = set_paths(dir, path);
-    if (!code && has_checkpoint && access(dir->last, R_OK) != 0)
-        code = err_set(ERR_IO, "cannot read '%s': %s", dir->last, strerror(errno));
+    if (!code && has_checkpoint)
+        code = find_checkpoint(dir);
+    if (!code && has_checkpoint && !dir->has_checkpoint)
+        code = err_set(ERR_IO, "there is no checkpoint '%s'", dir->last);
     if (code)
         rundir_close(dir);
     else
         dir->has_checkpoint = has_checkpoint;
     return code;
+}
+
+static int newest_first(const void *a, const void *b)
+{
+    uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
+    return (left < right) - (left > right);
+}
+
+int rundir_kept(uint64_t **steps, size_t *count, const struct rundir *dir)
+{
+    uint64_t step, *found = NULL;
+    size_t room = 0;
+    *count = 0;
+    *steps = NULL;
+    DIR *stream = opendir(dir->path);
+    if (!stream)
+        return err_set(ERR_IO, "cannot read the directory '%s': %s", dir->path, strerror(errno));
+    for (const struct dirent *entry; (entry = readdir(stream));) {
+        if (!parse_step(&step, entry->d_name))
+            continue;
+        if (*count == room) {
+            room = room ? 2 * room : 8;
+            uint64_t *larger = realloc(found, room * sizeof *found);
+            if (!larger) {
+                free(found);
+                closedir(stream);
+                return err_set(ERR_NOMEM, "out of memory for the files of '%s'", dir->path);
+            }
+            found = larger;
+        }
+        found[(*count)++] = step;
+    }
+    closedir(stream);
+    if (*count > 0)
+        qsort(found, *count, sizeof *found, newest_first);
+    *steps = found;
+    return 0;
+}
+
+char *rundir_step_path(const struct rundir *dir, uint64_t step)
+{
+    char *path;
+    if (asprintf(&path, "%s/%s%010" PRIu64 "%s", dir->path, step_prefix, step, step_suffix) >= 0)
+        return path;
+    err_set(ERR_NOMEM, "out of memory for a path in '%s'", dir->path);
+    return NULL;
 }
 
 void rundir_close(struct rundir *dir)

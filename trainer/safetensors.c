@@ -15,8 +15,9 @@
 
 #include "common/err.h"
 #include "common/half.h"
+#include "common/hash.h"
 
-enum { LENGTH_BYTES = 8, READ_BYTES = 1 << 16 };
+enum { LENGTH_BYTES = 8, READ_BYTES = 1 << 16, VERIFY_BYTES = 1 << 20 };
 
 struct safetensors {
     int fd;
@@ -391,4 +392,57 @@ int safetensors_read(float *dst, const struct safetensors *file,
         at += count;
     }
     return 0;
+}
+
+/* The header with zeros for the checksum. */
+static int hash_header(struct hash_stream *hash, const struct safetensors *file,
+                       const char *checksum)
+{
+    size_t bytes = (size_t)file->data_offset;
+    char *text = calloc(1, bytes + 1);
+    if (!text)
+        return err_set(ERR_NOMEM, "out of memory for the header of '%s'", file->path);
+    int code = read_at(file, text, bytes, 0);
+    char *found = code ? NULL : memmem(text, bytes, checksum, strlen(checksum));
+    if (found)
+        memcpy(found, SAFETENSORS_CHECKSUM_ZERO, strlen(checksum));
+    hash_stream_add(hash, text, bytes);
+    free(text);
+    return code;
+}
+
+static int hash_data(struct hash_stream *hash, const struct safetensors *file)
+{
+    char *buffer = malloc(VERIFY_BYTES);
+    int code = buffer ? 0 : err_set(ERR_NOMEM, "out of memory for '%s'", file->path);
+    for (uint64_t done = 0; done < file->data_bytes && !code;) {
+        uint64_t left = file->data_bytes - done;
+        size_t bytes = left < VERIFY_BYTES ? (size_t)left : VERIFY_BYTES;
+        code = read_at(file, buffer, bytes, file->data_offset + done);
+        if (!code)
+            hash_stream_add(hash, buffer, bytes);
+        done += bytes;
+    }
+    free(buffer);
+    return code;
+}
+
+int safetensors_verify(const struct safetensors *file)
+{
+    char text[33];
+    const char *checksum = safetensors_metadata(file, SAFETENSORS_CHECKSUM_KEY);
+    if (!checksum || strlen(checksum) != strlen(SAFETENSORS_CHECKSUM_ZERO))
+        return err_set(ERR_DATA, "'%s' has no checksum", file->path);
+    struct hash_stream *hash = hash_stream_open();
+    if (!hash)
+        return err_set(ERR_NOMEM, "out of memory for '%s'", file->path);
+    int code = hash_header(hash, file, checksum);
+    if (!code)
+        code = hash_data(hash, file);
+    hash128_to_text(text, hash_stream_end(hash));
+    hash_stream_close(hash);
+    if (!code && strcmp(text, checksum) != 0)
+        code = err_set(ERR_DATA, "'%s' is damaged: its checksum is %s, its content gives %s",
+                       file->path, checksum, text);
+    return code;
 }

@@ -10,6 +10,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Files that are written here with metadata have a string of it that is XXH3-128 over the whole
+ * file, taken with zeros in its own place. */
+#define SAFETENSORS_CHECKSUM_KEY "checksum"
+#define SAFETENSORS_CHECKSUM_ZERO "00000000000000000000000000000000"
+
 enum {
     SAFETENSORS_HEADER_MAX = 100 * 1000 * 1000, /* bytes; the format's own limit */
     SAFETENSORS_RANK_MAX = 8,
@@ -50,6 +55,9 @@ const struct safetensors_tensor *safetensors_find(const struct safetensors *file
 
 /* A string of "__metadata__"; NULL when it is not there. Owned by the file. */
 const char *safetensors_metadata(const struct safetensors *file, const char *key);
+
+/* Reads the whole file and compares its checksum. ERR_DATA when it differs, or there is none. */
+int safetensors_verify(const struct safetensors *file);
 
 /* Reads a tensor's count elements as floats (fp16, bf16 and double are converted). ERR_DATA for
  * SAFETENSORS_OTHER and for a file that ends early. */

@@ -2,6 +2,7 @@
 /* Writes safetensors files. */
 #include "trainer/safetensors.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,12 +10,16 @@
 
 #include "common/err.h"
 #include "common/file.h"
+#include "common/hash.h"
 
 enum { ALIGN = 8 }; /* the tensors' bytes begin at a multiple of it */
 
 struct safetensors_writer {
     struct file_atomic *file;
-    uint64_t *counts; /* elements of each entry */
+    char *path;
+    struct hash_stream *hash;
+    size_t checksum_offset; /* of its digits in the file; 0: there is no metadata */
+    uint64_t *counts;       /* elements of each entry */
     size_t entry_count, next;
 };
 
@@ -29,6 +34,8 @@ static uint64_t entry_elements(const struct safetensors_entry *entry)
 static int add_metadata(cJSON *header, const struct safetensors_pair *pairs, size_t count)
 {
     cJSON *metadata = cJSON_AddObjectToObject(header, "__metadata__");
+    if (!cJSON_AddStringToObject(metadata, SAFETENSORS_CHECKSUM_KEY, SAFETENSORS_CHECKSUM_ZERO))
+        return -1;
     for (size_t i = 0; i < count; i++)
         if (!cJSON_AddStringToObject(metadata, pairs[i].key, pairs[i].value))
             return -1;
@@ -71,14 +78,24 @@ static char *header_text(const struct safetensors_entry *entries, size_t entry_c
 }
 
 /* Errors of the stream are kept by it and found at commit. */
-static void write_header(FILE *stream, const char *text)
+static void put(struct safetensors_writer *writer, const void *data, size_t bytes)
 {
+    fwrite(data, 1, bytes, file_atomic_stream(writer->file));
+    hash_stream_add(writer->hash, data, bytes);
+}
+
+static void write_header(struct safetensors_writer *writer, const char *text)
+{
+    static const char spaces[ALIGN] = "        ";
     size_t bytes = strlen(text), padded = (bytes + ALIGN - 1) / ALIGN * ALIGN;
+    uint8_t length[8];
     for (int i = 0; i < 8; i++)
-        fputc((int)((uint64_t)padded >> 8 * i & 0xff), stream);
-    fwrite(text, 1, bytes, stream);
-    for (; bytes < padded; bytes++)
-        fputc(' ', stream);
+        length[i] = (uint8_t)((uint64_t)padded >> 8 * i & 0xff);
+    put(writer, length, sizeof length);
+    put(writer, text, bytes);
+    put(writer, spaces, padded - bytes);
+    const char *checksum = strstr(text, SAFETENSORS_CHECKSUM_ZERO);
+    writer->checksum_offset = checksum ? sizeof length + (size_t)(checksum - text) : 0;
 }
 
 int safetensors_write_open(struct safetensors_writer **out, const char *path,
@@ -89,9 +106,12 @@ int safetensors_write_open(struct safetensors_writer **out, const char *path,
     struct safetensors_writer *writer = calloc(1, sizeof *writer);
     char *text = header_text(entries, entry_count, pairs, pair_count);
     int code = 0;
-    if (writer)
+    if (writer) {
         writer->counts = calloc(entry_count ? entry_count : 1, sizeof *writer->counts);
-    if (!writer || !writer->counts || !text)
+        writer->hash = hash_stream_open();
+        writer->path = strdup(path);
+    }
+    if (!writer || !writer->path || !writer->counts || !writer->hash || !text)
         code = err_set(ERR_NOMEM, "out of memory for writing '%s'", path);
     if (!code)
         code = file_atomic_open(&writer->file, path);
@@ -103,7 +123,7 @@ int safetensors_write_open(struct safetensors_writer **out, const char *path,
     writer->entry_count = entry_count;
     for (size_t i = 0; i < entry_count; i++)
         writer->counts[i] = entry_elements(&entries[i]);
-    write_header(file_atomic_stream(writer->file), text);
+    write_header(writer, text);
     cJSON_free(text);
     *out = writer;
     return 0;
@@ -115,7 +135,21 @@ int safetensors_write_next(struct safetensors_writer *writer, const float *src)
         return err_set(ERR_INTERNAL, "more tensors than the header has");
     size_t count = (size_t)writer->counts[writer->next++];
     if (count > 0)
-        fwrite(src, sizeof *src, count, file_atomic_stream(writer->file));
+        put(writer, src, count * sizeof *src);
+    return 0;
+}
+
+/* Over the zeros that stood for it. */
+static int write_checksum(struct safetensors_writer *writer)
+{
+    char text[33];
+    FILE *stream = file_atomic_stream(writer->file);
+    if (!writer->checksum_offset)
+        return 0;
+    if (fseeko(stream, (off_t)writer->checksum_offset, SEEK_SET) != 0)
+        return err_set(ERR_IO, "cannot write '%s': %s", writer->path, strerror(errno));
+    hash128_to_text(text, hash_stream_end(writer->hash));
+    fwrite(text, 1, 32, stream);
     return 0;
 }
 
@@ -125,8 +159,11 @@ int safetensors_write_commit(struct safetensors_writer *writer)
         safetensors_write_discard(writer);
         return err_set(ERR_INTERNAL, "fewer tensors than the header has");
     }
-    int code = file_atomic_commit(writer->file);
-    writer->file = NULL;
+    int code = write_checksum(writer);
+    if (!code) {
+        code = file_atomic_commit(writer->file);
+        writer->file = NULL;
+    }
     safetensors_write_discard(writer);
     return code;
 }
@@ -137,6 +174,8 @@ void safetensors_write_discard(struct safetensors_writer *writer)
         return;
     if (writer->file)
         file_atomic_discard(writer->file);
+    hash_stream_close(writer->hash);
     free(writer->counts);
+    free(writer->path);
     free(writer);
 }

@@ -238,3 +238,9 @@ struct weights session_weights(const struct session *session)
 {
     return (struct weights){session->ops, session->state, session->net};
 }
+
+int session_parts(struct checkpoint_part dst[CHECKPOINT_PARTS_MAX], const struct session *session)
+{
+    struct weights weights = session_weights(session);
+    return checkpoint_parts(dst, &weights);
+}

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "trainer/backend.h"
+#include "trainer/checkpoint.h"
 #include "trainer/comm.h"
 #include "trainer/feed.h"
 #include "trainer/options.h"
@@ -35,7 +36,10 @@ struct session {
 int session_open(struct session *session, struct options *options, struct comm *comm);
 void session_close(struct session *session); /* accepts a zeroed one; comm stays open */
 
-/* The state that is trained, for weights.h and checkpoint.h. */
+/* The state that is trained, for weights.h. */
 struct weights session_weights(const struct session *session);
+
+/* All that a checkpoint holds. Returns how many parts. */
+int session_parts(struct checkpoint_part dst[CHECKPOINT_PARTS_MAX], const struct session *session);
 
 #endif

@@ -12,83 +12,34 @@
 #include <cmocka.h>
 
 #include "common/err.h"
+#include "common/file.h"
 #include "tests/unit/testing.h"
-#include "trainer/checkpoint.h"
+#include "tests/unit/trainer/fixture.h"
+#include "trainer/snapshot.h"
 
 static const char *directory;
 
-/* A net and its state on the ref backend. */
-struct fixture {
-    struct backend *backend;
-    struct net *net;
-    struct weights weights;
-};
-
-static void open_fixture(struct fixture *fixture, const char *model, int classes)
+/* What a training does, without its thread. */
+static int save(const char *path, const struct checkpoint *checkpoint,
+                const struct weights *weights)
 {
-    const struct backend_config config = {.threads = 1};
-    assert_int_equal(backend_ref.open(&fixture->backend, &config), 0);
-    assert_int_equal(net_open(&fixture->net, model, 16, 3, classes), 0);
-    fixture->weights = (struct weights){.ops = &backend_ref, .net = fixture->net};
-    assert_int_equal(
-        backend_ref.state_open(&fixture->weights.state, fixture->backend, fixture->net, 1), 0);
+    struct checkpoint_part parts[CHECKPOINT_PARTS_MAX];
+    struct snapshot *snapshot;
+    int count = checkpoint_parts(parts, weights);
+    int code = snapshot_open(&snapshot, parts, count);
+    if (!code)
+        code = snapshot_take(snapshot, checkpoint);
+    if (!code)
+        code = snapshot_write(snapshot, path);
+    snapshot_close(snapshot);
+    return code;
 }
 
-static void close_fixture(struct fixture *fixture)
+static int load(const struct weights *weights, const struct safetensors *file, const char *path)
 {
-    backend_ref.state_close(fixture->weights.state);
-    net_close(fixture->net);
-    backend_ref.close(fixture->backend);
-}
-
-static void fill(struct fixture *fixture, uint64_t *random)
-{
-    float *values = malloc(weights_largest(fixture->net) * sizeof *values);
-    for (int i = 0; i < fixture->net->tensor_count; i++) {
-        const struct tensor *tensor = &fixture->net->tensors[i];
-        for (int kind = 0; kind < (tensor->trained ? 2 : 1); kind++) {
-            for (size_t j = 0; j < tensor->count; j++)
-                values[j] = (float)(testing_unit(random) - 0.25);
-            assert_int_equal(
-                backend_ref.state_set(fixture->weights.state, (enum state_kind)kind, i, values), 0);
-        }
-    }
-    free(values);
-}
-
-static void assert_same(struct fixture *a, struct fixture *b, enum state_kind kind, bool head)
-{
-    size_t bytes = weights_largest(a->net) * sizeof(float);
-    float *left = malloc(bytes), *right = malloc(bytes);
-    for (int i = 0; i < a->net->tensor_count; i++) {
-        const struct tensor *tensor = &a->net->tensors[i];
-        if ((kind == STATE_MOMENTUM && !tensor->trained) || (tensor->head && !head))
-            continue;
-        assert_int_equal(backend_ref.state_get(left, a->weights.state, kind, i), 0);
-        assert_int_equal(backend_ref.state_get(right, b->weights.state, kind, i), 0);
-        assert_memory_equal(left, right, tensor->count * sizeof *left);
-    }
-    free(left);
-    free(right);
-}
-
-static struct checkpoint example(void)
-{
-    return (struct checkpoint){
-        .recipe = "model = resnet8d\nseed = 7\n# \"quoted\"\n",
-        .backend = "ref, fp32, 1 thread",
-        .epoch = 3,
-        .step_in_epoch = 17,
-        .step = UINT64_C(1) << 60, /* more than a double holds exactly with 1 added */
-        .receipt = {.low = 0x0123456789abcdef, .high = 0xfedcba9876543210},
-        .train_fingerprint = {.low = 1, .high = 2},
-        .val_fingerprint = {.low = 3, .high = 4},
-        .has_val = true,
-        .loss_scale = 32768,
-        .loss_scale_good_steps = 1999,
-        .top1 = 91.0 + 1.0 / 3,
-        .best_top1 = 92.00000000000001,
-    };
+    struct checkpoint_part parts[CHECKPOINT_PARTS_MAX];
+    int count = checkpoint_parts(parts, weights);
+    return checkpoint_load(parts, count, file, path);
 }
 
 static void everything_comes_back(void **state)
@@ -103,10 +54,10 @@ static void everything_comes_back(void **state)
     open_fixture(&read, "resnet8d", 10);
     fill(&written, &random);
     testing_path(path, directory, "all.safetensors");
-    assert_int_equal(checkpoint_save(path, &saved, &written.weights), 0);
+    assert_int_equal(save(path, &saved, &written.weights), 0);
     assert_int_equal(safetensors_open(&file, path), 0);
     assert_int_equal(checkpoint_read(&loaded, file, path), 0);
-    assert_int_equal(checkpoint_load(&read.weights, file, path), 0);
+    assert_int_equal(load(&read.weights, file, path), 0);
     assert_same(&written, &read, STATE_WEIGHT, true);
     assert_same(&written, &read, STATE_MOMENTUM, true);
     assert_string_equal(loaded.recipe, saved.recipe);
@@ -118,6 +69,7 @@ static void everything_comes_back(void **state)
     assert_true(hash128_equal(loaded.val_fingerprint, saved.val_fingerprint));
     assert_true(loaded.loss_scale == saved.loss_scale);
     assert_true(loaded.loss_scale_good_steps == saved.loss_scale_good_steps);
+    assert_true(loaded.loss_scale_bad_steps == saved.loss_scale_bad_steps);
     assert_true(loaded.top1 == saved.top1 && loaded.best_top1 == saved.best_top1);
     assert_string_equal(safetensors_metadata(file, "model"), "resnet8d");
     assert_non_null(safetensors_find(file, "momentum.fc.weight"));
@@ -137,7 +89,7 @@ static void no_evaluation_comes_back(void **state)
     saved.finished = true;
     open_fixture(&fixture, "resnet8b", 2);
     testing_path(path, directory, "noval.safetensors");
-    assert_int_equal(checkpoint_save(path, &saved, &fixture.weights), 0);
+    assert_int_equal(save(path, &saved, &fixture.weights), 0);
     assert_int_equal(safetensors_open(&file, path), 0);
     assert_int_equal(checkpoint_read(&loaded, file, path), 0);
     assert_true(!loaded.has_val && loaded.finished && loaded.top1 < 0 && loaded.best_top1 < 0);
@@ -155,11 +107,10 @@ static void equal_runs_write_equal_files(void **state)
     open_fixture(&fixture, "resnet8b", 3);
     fill(&fixture, &random);
     assert_int_equal(
-        checkpoint_save(testing_path(first, directory, "1.safetensors"), &saved, &fixture.weights),
+        save(testing_path(first, directory, "1.safetensors"), &saved, &fixture.weights), 0);
+    assert_int_equal(
+        save(testing_path(second, testing_directory(), "2.safetensors"), &saved, &fixture.weights),
         0);
-    assert_int_equal(checkpoint_save(testing_path(second, testing_directory(), "2.safetensors"),
-                                     &saved, &fixture.weights),
-                     0);
     snprintf(command, sizeof command, "cmp %s %s", first, second);
     assert_int_equal(system(command), 0);
     close_fixture(&fixture);
@@ -180,7 +131,7 @@ static void another_head_is_kept(void **state)
     assert_int_equal(weights_init(&read.weights, "xavier", false, 5), 0);
     assert_int_equal(weights_init(&untouched.weights, "xavier", false, 5), 0);
     testing_path(path, directory, "head.safetensors");
-    assert_int_equal(checkpoint_save(path, &saved, &written.weights), 0);
+    assert_int_equal(save(path, &saved, &written.weights), 0);
     assert_int_equal(safetensors_open(&file, path), 0);
     assert_int_equal(weights_load(&read.weights, file, path, STATE_WEIGHT, "", NULL), ERR_DATA);
     assert_non_null(strstr(err_message(), "fc.weight"));
@@ -210,7 +161,7 @@ static void another_model_is_named(void **state)
     open_fixture(&written, "resnet8b", 4);
     open_fixture(&read, "resnet14b", 4);
     testing_path(path, directory, "model.safetensors");
-    assert_int_equal(checkpoint_save(path, &saved, &written.weights), 0);
+    assert_int_equal(save(path, &saved, &written.weights), 0);
     assert_int_equal(safetensors_open(&file, path), 0);
     assert_int_equal(weights_load(&read.weights, file, path, STATE_WEIGHT, "", &kept), ERR_DATA);
     assert_non_null(strstr(err_message(), "layer1.1"));
@@ -231,14 +182,14 @@ static void damaged_checkpoints_are_named(void **state)
     int bias = net_tensor(fixture.net, "fc.bias");
     assert_int_equal(backend_ref.state_set(fixture.weights.state, STATE_WEIGHT, bias, nan), 0);
     testing_path(path, directory, "nan.safetensors");
-    assert_int_equal(checkpoint_save(path, &saved, &fixture.weights), 0);
+    assert_int_equal(save(path, &saved, &fixture.weights), 0);
     assert_int_equal(safetensors_open(&file, path), 0);
-    assert_int_equal(checkpoint_load(&fixture.weights, file, path), ERR_DATA);
+    assert_int_equal(load(&fixture.weights, file, path), ERR_DATA);
     assert_non_null(strstr(err_message(), "fc.bias"));
     safetensors_close(file);
 
     const struct safetensors_pair pairs[] = {
-        {"format", "satchel-1"}, {"recipe", ""}, {"backend", ""}, {"epoch", "1x"}};
+        {"format", CHECKPOINT_FORMAT}, {"recipe", ""}, {"backend", ""}, {"epoch", "1x"}};
     struct safetensors_writer *writer;
     assert_int_equal(safetensors_write_open(&writer, path, NULL, 0, pairs, 4), 0);
     assert_int_equal(safetensors_write_commit(writer), 0);
@@ -255,6 +206,77 @@ static void damaged_checkpoints_are_named(void **state)
     close_fixture(&fixture);
 }
 
+static int read_as(const char *format, const char *path)
+{
+    const struct safetensors_pair pair = {"format", format};
+    struct safetensors_writer *writer;
+    struct safetensors *file;
+    struct checkpoint checkpoint;
+    assert_int_equal(safetensors_write_open(&writer, path, NULL, 0, &pair, 1), 0);
+    assert_int_equal(safetensors_write_commit(writer), 0);
+    assert_int_equal(safetensors_open(&file, path), 0);
+    int code = checkpoint_read(&checkpoint, file, path);
+    safetensors_close(file);
+    return code;
+}
+
+static void other_formats_are_refused(void **state)
+{
+    char path[TESTING_PATH_BYTES];
+    testing_path(path, directory, "old.safetensors");
+    assert_int_equal(read_as("satchel-1", path), ERR_UNSUPPORTED);
+    assert_non_null(strstr(err_message(), "earlier version"));
+    assert_non_null(strstr(err_message(), "--init"));
+    assert_int_equal(read_as("satchel-3", path), ERR_UNSUPPORTED);
+    assert_non_null(strstr(err_message(), CHECKPOINT_FORMAT));
+}
+
+static int verify(const char *path)
+{
+    struct safetensors *file;
+    int code = safetensors_open(&file, path);
+    if (!code)
+        code = safetensors_verify(file);
+    safetensors_close(file);
+    return code;
+}
+
+/* Whichever bit of the file flips, in header or tensors, it is noticed. */
+static void every_flip_is_found(void **state)
+{
+    char path[TESTING_PATH_BYTES];
+    uint64_t random = testing_seed();
+    struct fixture fixture;
+    struct checkpoint saved = example();
+    uint8_t *bytes;
+    size_t count;
+    open_fixture(&fixture, "resnet8b-w4", 3);
+    fill(&fixture, &random);
+    testing_path(path, directory, "flip.safetensors");
+    assert_int_equal(save(path, &saved, &fixture.weights), 0);
+    assert_int_equal(verify(path), 0);
+    assert_int_equal(file_read(&bytes, &count, path, 1 << 24), 0);
+    for (int i = 0; i < 300; i++) {
+        /* A third in the header, where damage may pass for something else. */
+        size_t at = (size_t)(testing_random(&random) % (i % 3 ? count : 6000));
+        uint8_t bit = (uint8_t)(1 << testing_random(&random) % 8);
+        FILE *file = fopen(path, "r+");
+        assert_non_null(file);
+        fseek(file, (long)at, SEEK_SET);
+        fputc(bytes[at] ^ bit, file);
+        fclose(file);
+        if (verify(path) == 0)
+            fail_msg("bit %u of byte %zu", bit, at);
+        file = fopen(path, "r+");
+        fseek(file, (long)at, SEEK_SET);
+        fputc(bytes[at], file);
+        fclose(file);
+    }
+    assert_int_equal(verify(path), 0);
+    free(bytes);
+    close_fixture(&fixture);
+}
+
 int main(void)
 {
     directory = testing_directory();
@@ -265,6 +287,8 @@ int main(void)
         cmocka_unit_test(another_head_is_kept),
         cmocka_unit_test(another_model_is_named),
         cmocka_unit_test(damaged_checkpoints_are_named),
+        cmocka_unit_test(other_formats_are_refused),
+        cmocka_unit_test(every_flip_is_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

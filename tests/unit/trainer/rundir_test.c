@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The run directory, metrics.jsonl across a resume, and which recipe may go on. */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -56,6 +59,74 @@ static void directory_begins_and_goes_on(void **state)
     rundir_close(&dir);
     free(leftover);
     free(path);
+}
+
+static void earlier_checkpoints_are_found(void **state)
+{
+    static const char *const others[] = {
+        "step-.safetensors", "step-1.safetensors.7.0.tmp", "step-x1.safetensors",
+        "step-99999999999999999999.safetensors", "step-5.safetensor"};
+    struct rundir dir;
+    uint64_t *steps;
+    size_t count;
+    char *path = join(testing_directory(), "run");
+    assert_int_equal(rundir_open(&dir, path, false), 0);
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        char *name = join(path, others[i]);
+        write_text(name, "x");
+        free(name);
+    }
+    for (uint64_t step = 9; step < 12; step++) {
+        char *name = rundir_step_path(&dir, step);
+        write_text(name, "x");
+        free(name);
+    }
+    assert_int_equal(rundir_kept(&steps, &count, &dir), 0);
+    assert_int_equal(count, 3);
+    assert_true(steps[0] == 11 && steps[1] == 10 && steps[2] == 9);
+    free(steps);
+    rundir_close(&dir);
+    assert_int_equal(rundir_open(&dir, path, true), 0);
+    assert_true(dir.has_checkpoint); /* though last.safetensors is not there */
+    rundir_close(&dir);
+    free(path);
+}
+
+/* Something else where the run has to write a file is found at the start. */
+static void names_that_are_taken(void **state)
+{
+    static const char *const names[] = {"recipe.ini", "metrics.jsonl", "last.safetensors",
+                                        "best.safetensors"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct rundir dir;
+        char *path = join(testing_directory(), "run"), *name = join(path, names[i]);
+        assert_int_equal(file_make_directory(name), 0);
+        assert_int_equal(rundir_open(&dir, path, true), ERR_IO);
+        assert_non_null(strstr(err_message(), name));
+        assert_non_null(strstr(err_message(), "is a directory"));
+        free(name);
+        free(path);
+    }
+}
+
+static void read_only_is_refused(void **state)
+{
+    enum { NOBODY = 65534 };
+    struct rundir dir;
+    const char *directory = testing_directory();
+    char *under = join(directory, "a/run");
+    bool root = geteuid() == 0; /* whom permissions do not stop */
+    assert_int_equal(chmod(directory, 0555), 0);
+    assert_true(!root || seteuid(NOBODY) == 0);
+    int direct = rundir_open(&dir, directory, true);
+    bool named = strstr(err_message(), directory) && strstr(err_message(), "Permission denied");
+    int below = rundir_open(&dir, under, false);
+    assert_true(!root || seteuid(0) == 0);
+    assert_int_equal(chmod(directory, 0755), 0);
+    assert_int_equal(direct, ERR_IO);
+    assert_true(named);
+    assert_int_equal(below, ERR_IO);
+    free(under);
 }
 
 static void directory_refuses(void **state)
@@ -154,6 +225,29 @@ static void metrics_are_cut_back(void **state)
     assert_lines(path, "");
 }
 
+/* A full disk (its device takes no byte): lines wait, and nothing says that they are safe. */
+static void full_disk_keeps_lines(void **state)
+{
+    char path[TESTING_PATH_BYTES];
+    struct metrics *metrics;
+    testing_path(path, testing_directory(), "metrics.jsonl");
+    struct rlimit limit, small = {.rlim_cur = 100, .rlim_max = RLIM_INFINITY};
+    getrlimit(RLIMIT_FSIZE, &limit);
+    small.rlim_max = limit.rlim_max;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(metrics_open(&metrics, path, 0, 0), 0);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    for (uint64_t step = 0; step < 3; step++) {
+        const struct metrics_step line = {.step = step, .loss = 0.1, .lr = 1e-3};
+        assert_int_equal(metrics_write_step(metrics, &line), 0);
+    }
+    assert_int_equal(metrics_sync(metrics), ERR_IO);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    assert_int_equal(metrics_sync(metrics), 0);
+    assert_lines(path, STEP("0", "0") STEP("1", "0") STEP("2", "0"));
+    metrics_close(metrics);
+}
+
 static int parse(struct options *options, int count, const char *const *arguments)
 {
     char *argv[16] = {(char *)"satchel-trainer", (char *)"--loaders", (char *)"synthetic"};
@@ -197,6 +291,17 @@ static void recipe_must_be_the_same(void **state)
             fail_msg("'%s' does not name %s", err_message(), changed[i][2]);
         options_release(&now);
     }
+    /* Named as harmless, it may change; others may not, nor may what is no key. */
+    const char *const named[] = {"--lr=0.4", "--allow-change", "epochs,lr", "--chunk-size=8"};
+    assert_int_equal(parse(&now, 4, named), 0);
+    assert_int_equal(options_check_resume(&now, text, "last.safetensors"), 0);
+    assert_true(now.recipe.lr == 0.4);
+    options_release(&now);
+    const char *const wrong[] = {"--lr=0.3", "--seed=2", "--allow-change", "lr,seedling"};
+    assert_int_equal(parse(&now, 4, wrong), 0);
+    assert_int_equal(options_check_resume(&now, text, "last.safetensors"), ERR_ARG);
+    assert_non_null(strstr(err_message(), "'seedling'"));
+    options_release(&now);
     free(text);
 }
 
@@ -221,8 +326,10 @@ static void unsupported_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(directory_begins_and_goes_on), cmocka_unit_test(directory_refuses),
-        cmocka_unit_test(metrics_are_cut_back),         cmocka_unit_test(recipe_must_be_the_same),
+        cmocka_unit_test(directory_begins_and_goes_on),  cmocka_unit_test(directory_refuses),
+        cmocka_unit_test(earlier_checkpoints_are_found), cmocka_unit_test(names_that_are_taken),
+        cmocka_unit_test(read_only_is_refused),          cmocka_unit_test(metrics_are_cut_back),
+        cmocka_unit_test(full_disk_keeps_lines),         cmocka_unit_test(recipe_must_be_the_same),
         cmocka_unit_test(unsupported_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
