@@ -118,6 +118,10 @@ void opt_memory_close(struct opt_memory *memory);
 /* True when the command line or the recipe gave this option (after opt_parse). */
 bool opt_was_given(const struct opt_program *program, const char *name);
 
+/* Takes over from another struct of the section's values those that neither the command line nor
+ * the recipe gave. Strings are not copied. */
+void opt_fill(struct opt_section *section, const struct opt_program *program, const void *from);
+
 /* The value as text, as an .ini would hold it; reals in the shortest form that reads back exactly.
  * NULL when memory is out; caller frees. */
 char *opt_value_text(const struct opt *option, const void *values);

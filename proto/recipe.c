@@ -54,14 +54,21 @@ static const struct opt options[] = {
      .help = "temperature of the distillation"},
     {"kd-hard-weight", OPT_REAL, FIELD(kd_hard_weight), .fallback = "1", .min = 0, .max = 1e6,
      .help = "weight of the true label's loss beside the teacher's"},
+    {"kd-soft-weight", OPT_REAL, FIELD(kd_soft_weight), .fallback = "1", .min = 0, .max = 1e6,
+     .help = "weight of the teacher's loss, times the temperature squared; GluonCV: 0.5 and 0.5"},
     {"teacher", OPT_STRING, FIELD(teacher), .value_name = "FILE",
      .help = "weights of a network to distil from"},
     {"teacher-model", OPT_STRING, FIELD(teacher_model), .value_name = "NAME",
      .help = "the teacher's network; without it, what its file says"},
     {"init", OPT_STRING, FIELD(init), .value_name = "FILE",
      .help = "weights to start from; the last layer is new when the classes differ"},
-    {"freeze", OPT_STRING, FIELD(freeze), .value_name = "STAGES",
-     .help = "how many stages, from the stem on, keep the weights of --init"},
+    {"freeze", OPT_STRING, FIELD(freeze), .value_name = "none|stem|N|all",
+     .help = "what keeps the weights of --init: the stem, the stem and N stages, or all but the "
+             "last layer"},
+    {"head-lr", OPT_REAL, FIELD(head_lr), .fallback = "0", .min = 0, .max = 1e6,
+     .help = "learning rate of the last layer after the warm-up; 0: as the others"},
+    {"ema-decay", OPT_REAL, FIELD(ema_decay), .fallback = "0", .min = 0, .max = 1,
+     .help = "keep an exponential moving average of the weights and judge it too; 0: off"},
     {"seed", OPT_UINT64, FIELD(seed), .fallback = "0",
      .help = "of everything random: order, augmentation, initial weights"},
     {"size", OPT_INT, FIELD(size), .fallback = "224", .min = 1, .max = SPEC_MAX_SIZE_PX,
@@ -187,6 +194,8 @@ static int check_schedule(const struct recipe *recipe)
     }
     if (!(recipe->label_smoothing < 1))
         return err_set(ERR_ARG, "label-smoothing must be less than 1");
+    if (!(recipe->ema_decay < 1))
+        return err_set(ERR_ARG, "ema-decay must be less than 1");
     if (!(recipe->momentum < 1))
         return err_set(ERR_ARG, "momentum must be less than 1");
     if (recipe->teacher_model && !recipe->teacher)
@@ -216,12 +225,37 @@ static int check_counts(const struct recipe *recipe)
     return recipe_check_crop(recipe);
 }
 
+int recipe_freeze(int *stages, const struct recipe *recipe)
+{
+    enum { ALL = 99 }; /* more than any network has */
+    const char *text = recipe->freeze ? recipe->freeze : "none";
+    char *end;
+    long number = strtol(text, &end, 10);
+    *stages = -1;
+    if (*text == '\0' || strcmp(text, "none") == 0 || strcmp(text, "0") == 0)
+        return 0;
+    if (strcmp(text, "stem") == 0)
+        *stages = 0;
+    else if (strcmp(text, "all") == 0)
+        *stages = ALL;
+    else if (end != text && *end == '\0' && number >= 1 && number <= 4)
+        *stages = (int)number;
+    else
+        return err_set(ERR_ARG, "freeze '%s' is not none, stem, all or a number of stages up to 4",
+                       text);
+    if (!recipe->init)
+        return err_set(ERR_ARG, "freeze needs init, the file of the weights that are kept");
+    return 0;
+}
+
 int recipe_check(const struct recipe *recipe, int64_t ranks)
 {
     struct spec spec;
+    int stages;
     int code = check_batch(recipe, ranks);
     code = code ? code : check_schedule(recipe);
     code = code ? code : check_counts(recipe);
+    code = code ? code : recipe_freeze(&stages, recipe);
     code = code ? code : recipe_train_spec(&spec, recipe, 3);
     return code ? code : recipe_eval_spec(&spec, recipe, 3);
 }

@@ -29,9 +29,11 @@ struct recipe {
     /* The loss. */
     double label_smoothing;
     const char *smoothing_off_value; /* k-1 | k */
-    double kd_temperature, kd_hard_weight;
+    double kd_temperature, kd_hard_weight, kd_soft_weight;
     const char *teacher, *teacher_model;
-    const char *init, *freeze;
+    const char *init, *freeze; /* see recipe_freeze() */
+    double head_lr;            /* of the last layer, at the end of the warm-up; 0: lr */
+    double ema_decay;          /* 0: off */
     /* The stream. */
     uint64_t seed;
     int64_t size;         /* S, square side in px */
@@ -72,6 +74,9 @@ int recipe_check(const struct recipe *recipe, int64_t ranks);
  * transform, no mixup). channels: of the store. Validates. */
 int recipe_train_spec(struct spec *spec, const struct recipe *recipe, unsigned channels);
 int recipe_eval_spec(struct spec *spec, const struct recipe *recipe, unsigned channels);
+
+/* What stays frozen: -1 nothing, 0 the stem, N the stem and N stages. ERR_ARG. */
+int recipe_freeze(int *stages, const struct recipe *recipe);
 
 /* lr: recipe->lr or the scaled base_lr. */
 double recipe_lr(const struct recipe *recipe);

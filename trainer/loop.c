@@ -23,7 +23,7 @@ static const double smoothing = 0.05; /* weight of the newest step in the progre
 
 /* What is shown of the last steps. */
 struct shown {
-    double loss, top1, wait_share; /* exponential averages */
+    double loss, top1, wait_share, teacher_share; /* exponential averages */
     bool any;
 };
 
@@ -69,13 +69,17 @@ static void show(struct loop *loop, const struct metrics_step *step, double top1
     average(&shown->loss, step->loss, shown->any);
     average(&shown->top1, top1, shown->any);
     average(&shown->wait_share, step->wait_share, shown->any);
+    average(&shown->teacher_share, step->teacher_share, shown->any);
     shown->any = true;
-    snprintf(detail, sizeof detail,
-             "epoch %" PRIu64 "/%lld, step %" PRIu64 "/%" PRIu64
-             ", loss %.4f, top-1 %.1f %%, lr %.3g, waiting %.0f %%",
-             step->epoch + 1, (long long)loop->recipe->epochs, loop->at->step_in_epoch,
-             loop->session->steps_per_epoch, shown->loss, shown->top1, step->lr,
-             100 * shown->wait_share);
+    int used = snprintf(detail, sizeof detail,
+                        "epoch %" PRIu64 "/%lld, step %" PRIu64 "/%" PRIu64
+                        ", loss %.4f, top-1 %.1f %%, lr %.3g, waiting %.0f %%",
+                        step->epoch + 1, (long long)loop->recipe->epochs, loop->at->step_in_epoch,
+                        loop->session->steps_per_epoch, shown->loss, shown->top1, step->lr,
+                        100 * shown->wait_share);
+    if (loop->session->teacher.program)
+        snprintf(detail + used, sizeof detail - (size_t)used, ", teacher %.0f %%",
+                 100 * shown->teacher_share);
     progress_update(loop->progress, loop->at->step * (uint64_t)loop->recipe->total_batch, detail);
 }
 
@@ -97,6 +101,7 @@ static int train_step(struct loop *loop)
         .lr = lr,
         .images_per_second = (double)loop->recipe->total_batch / result.seconds,
         .wait_share = result.wait_seconds / result.seconds,
+        .teacher_share = result.teacher_seconds / result.seconds,
     };
     if (loop->metrics)
         code = metrics_write_step(loop->metrics, &line);

@@ -222,7 +222,9 @@ int metrics_write_step(struct metrics *metrics, const struct metrics_step *step)
     cJSON_AddNumberToObject(line, "lr", step->lr);
     cJSON_AddNumberToObject(line, "images_per_second", step->images_per_second);
     cJSON_AddNumberToObject(line, "wait_share", step->wait_share);
-    return end_line(metrics, line, 7);
+    if (step->teacher_share > 0)
+        cJSON_AddNumberToObject(line, "teacher_share", step->teacher_share);
+    return end_line(metrics, line, step->teacher_share > 0 ? 8 : 7);
 }
 
 int metrics_write_eval(struct metrics *metrics, const struct metrics_eval *eval)

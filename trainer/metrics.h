@@ -4,6 +4,7 @@
  * each once. One thread writes lines; any thread may sync.
  *
  *   {"event":"step","step","epoch","loss","lr","images_per_second","wait_share"}
+ *   a step with a teacher has "teacher_share" too
  *   {"event":"eval","epoch","top1","top5","loss","samples"}   percent
  *   {"event":"epoch","epoch","receipt","seconds"}
  *   {"event":"done","epochs","top1"}                          top1 null: no evaluation
@@ -21,7 +22,8 @@ struct metrics;
 struct metrics_step {
     uint64_t step, epoch;
     double loss, lr, images_per_second;
-    double wait_share; /* of the step's time, waiting for data */
+    double wait_share;    /* of the step's time, waiting for data */
+    double teacher_share; /* of the step's time, the teacher's; 0: no teacher, not written */
 };
 
 struct metrics_eval {

@@ -59,11 +59,6 @@ static int unsupported(const char *option, const char *way_out)
 static int check_supported(const struct options *options)
 {
     const struct run_options *run = &options->run;
-    const struct recipe *recipe = &options->recipe;
-    if (recipe->teacher)
-        return unsupported("--teacher", "train without distillation");
-    if (recipe->freeze && strcmp(recipe->freeze, "0") != 0 && *recipe->freeze)
-        return unsupported("--freeze", "train all stages");
     if (run->audit > 0)
         return unsupported("--audit", "leave it out");
     if (run->secret_key || run->server_keys)

@@ -133,6 +133,11 @@ static int open_nets(struct session *session)
     int size_px = session->train ? session->train_spec.size_px : session->eval_spec.size_px;
     int code = net_open(&session->net, recipe->model, size_px, (int)store->channels,
                         (int)store->class_count);
+    int frozen = -1;
+    if (!code)
+        code = recipe_freeze(&frozen, recipe);
+    if (!code && frozen >= 0)
+        net_freeze(session->net, frozen);
     if (code || !session->val)
         return code;
     code = net_copy(&session->eval_net, session->net);
@@ -172,12 +177,27 @@ static int open_programs(struct session *session)
     };
     int code = 0;
     if (session->train)
+        code = teacher_open(&session->teacher, &config, recipe, session->net, session->ops,
+                            session->backend);
+    if (!code && session->train)
         code = session->ops->program_open(&session->train_program, session->state, &config);
+    config.teacher = NULL;
     config.mode = PROGRAM_INFER;
     config.input = unpack_format(&session->eval_spec);
     if (!code && session->val)
         code = session->ops->program_open(&session->eval_program, session->eval_state, &config);
     return code;
+}
+
+static void describe_frozen(const struct net *net)
+{
+    double frozen = 0;
+    for (int i = 0; i < net->tensor_count; i++)
+        if (!net->tensors[i].trained && net->tensors[i].kind != TENSOR_RUNNING_MEAN &&
+            net->tensors[i].kind != TENSOR_RUNNING_VAR)
+            frozen += (double)net->tensors[i].count;
+    if (frozen > 0)
+        log_info("frozen: %.3f M parameters", frozen / 1e6);
 }
 
 static void describe(const struct session *session)
@@ -188,6 +208,7 @@ static void describe(const struct session *session)
              "multiply-adds an image",
              net->model, net->size_px, net->channels, net->classes,
              (double)net_parameters(net) / 1e6, (double)net_macs(net) / 1e9);
+    describe_frozen(net);
     if (session->train)
         log_info(
             "training: %u samples, %llu steps an epoch of %lld images, %d micro-batches of %lld",
@@ -222,6 +243,7 @@ void session_close(struct session *session)
         ops->program_close(session->eval_program);
     if (session->train_program)
         ops->program_close(session->train_program);
+    teacher_close(&session->teacher);
     if (session->eval_state && session->eval_state != session->state)
         ops->state_close(session->eval_state);
     if (session->state)

@@ -11,6 +11,7 @@
 #include "trainer/comm.h"
 #include "trainer/feed.h"
 #include "trainer/options.h"
+#include "trainer/teacher.h"
 #include "trainer/weights.h"
 
 struct session {
@@ -26,6 +27,7 @@ struct session {
     struct state *state;
     struct state *eval_state; /* state itself when the sizes are equal */
     struct program *train_program, *eval_program;
+    struct teacher teacher;
     int micro_batches; /* of this rank in a step */
     uint64_t steps_per_epoch;
     bool stalled; /* session_open failed because of --stall-limit */

@@ -99,6 +99,7 @@ static int update(struct session *session, double lr, double loss_scale)
     const struct recipe *recipe = &session->options->recipe;
     struct update update = {
         .lr = lr,
+        .head_lr = lr * recipe->head_lr / recipe->lr,
         .momentum = recipe->momentum,
         .weight_decay = recipe->weight_decay,
         .no_bias_decay = recipe->no_bias_decay,
@@ -139,5 +140,6 @@ int step_run(struct step_result *result, struct session *session, double lr, dou
         code = measure(result, session);
     int released = release_held(&held, session);
     result->seconds = clock_seconds() - start_s;
+    result->teacher_seconds = teacher_seconds(&session->teacher, session->net, result->seconds);
     return code ? code : released;
 }

@@ -16,6 +16,7 @@ struct step_result {
     struct hash128 receipt; /* this rank's part of the step's chunks */
     double seconds;         /* of the step */
     double wait_seconds;    /* of them: waiting for data */
+    double teacher_seconds; /* of them: the teacher's */
 };
 
 /* Takes the step's micro-batches from the feed. On failure, and so on a stop, weights, momentum and

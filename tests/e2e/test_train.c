@@ -444,6 +444,74 @@ static void uint8_wire_learns(void **state)
     free(run);
 }
 
+/* The values of a tensor of run/last.safetensors; the caller frees. */
+static float *read_tensor(const char *run, const char *name, size_t *count)
+{
+    char *path = join(run, "last.safetensors");
+    struct safetensors *file;
+    assert_int_equal(safetensors_open(&file, path), 0);
+    const struct safetensors_tensor *tensor = safetensors_find(file, name);
+    assert_non_null(tensor);
+    float *values = malloc(tensor->count * sizeof *values);
+    *count = tensor->count;
+    assert_int_equal(safetensors_read(values, file, tensor), 0);
+    safetensors_close(file);
+    free(path);
+    return values;
+}
+
+static bool same_tensor(const char *a, const char *b, const char *name)
+{
+    size_t left_count, right_count;
+    float *left = read_tensor(a, name, &left_count), *right = read_tensor(b, name, &right_count);
+    bool same = left_count == right_count && memcmp(left, right, left_count * sizeof *left) == 0;
+    free(left);
+    free(right);
+    return same;
+}
+
+/* The teacher's loss is added, its time is told, and it stays out of what is learned. */
+static void teacher_teaches(void **state)
+{
+    char *run = join(place.directory, "taught"), *teacher = join(place.quiet, "last.safetensors");
+    assert_int_equal(RUN(run, "--teacher", teacher, "--kd-temperature", "4", "--max-steps", "4"),
+                     0);
+    for (int i = 0; i < 4; i++) {
+        double share = event_number(run, "step", i, "teacher_share");
+        assert_true(share > 0 && share < 1);
+        /* T^2 times a cross-entropy of nearly log 8 comes on top */
+        assert_true(event_number(run, "step", i, "loss") >
+                    event_number(place.quiet, "step", i, "loss") + 16);
+    }
+    char *plain = join(place.directory, "hard"), *same = join(place.directory, "same");
+    assert_int_equal(RUN(plain, "--max-steps", "4"), 0);
+    assert_int_equal(RUN(same, "--teacher", teacher, "--kd-soft-weight", "0", "--max-steps", "4"),
+                     0);
+    assert_true(same_tensor(plain, same, "fc.weight"));
+    assert_false(same_tensor(plain, run, "fc.weight"));
+    free(run);
+    free(teacher);
+    free(plain);
+    free(same);
+}
+
+/* Frozen stages keep the weights and the statistics of --init; the rest learns. */
+static void frozen_stages_stay(void **state)
+{
+    static const char *const kept[] = {"conv1.weight", "bn1.running_mean", "layer1.0.bn2.weight"};
+    char *run = join(place.directory, "frozen"), *init = join(place.quiet, "last.safetensors");
+    assert_int_equal(RUN(run, "--init", init, "--freeze", "1", "--head-lr", "1", "--epochs", "1"),
+                     0);
+    for (int i = 0; i < 3; i++)
+        assert_true(same_tensor(run, place.quiet, kept[i]));
+    assert_false(same_tensor(run, place.quiet, "layer2.0.conv1.weight"));
+    assert_false(same_tensor(run, place.quiet, "layer2.0.bn1.running_var"));
+    assert_int_equal(RUN(place.directory, "--freeze", "1"), 2); /* of what? */
+    assert_int_equal(RUN(place.directory, "--init", init, "--freeze", "most"), 2);
+    free(run);
+    free(init);
+}
+
 static void wrong_calls_are_refused(void **state)
 {
     char *log;
@@ -456,6 +524,10 @@ static void wrong_calls_are_refused(void **state)
     assert_int_equal(RUN(fresh, "--total-batch", "60"), 2);
     assert_int_equal(RUN(fresh, "--audit", "0.5"), 1);
     assert_int_equal(RUN(fresh, "--init", place.quiet), 1);
+    assert_int_equal(RUN(fresh, "--teacher", place.recipe), 1);
+    log = read_file(place.directory, "trainer.log");
+    assert_non_null(strstr(log, "--teacher: '"));
+    free(log);
     free(fresh);
 }
 
@@ -488,6 +560,8 @@ int main(void)
         cmocka_unit_test(max_steps_counts_over_resumes),
         cmocka_unit_test(finished_run_is_left_alone),
         cmocka_unit_test(uint8_wire_learns),
+        cmocka_unit_test(teacher_teaches),
+        cmocka_unit_test(frozen_stages_stay),
         cmocka_unit_test(wrong_calls_are_refused),
         cmocka_unit_test(eval_only_agrees),
         cmocka_unit_test(stalled_run_goes_on),

@@ -309,8 +309,9 @@ static void unsupported_is_refused(void **state)
 {
     static struct options options;
     static const char *const refused[][2] = {
-        {"--teacher", "t.safetensors"}, {"--audit", "0.1"}, {"--secret-key", "k"},
-        {"--server-keys", "d"},         {"--freeze", "2"},
+        {"--audit", "0.1"},
+        {"--secret-key", "k"},
+        {"--server-keys", "d"},
     };
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         assert_int_equal(parse(&options, 2, refused[i]), ERR_UNSUPPORTED);
