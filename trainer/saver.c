@@ -90,6 +90,20 @@ static void drop_oldest(const struct saver *saver)
     free(steps);
 }
 
+/* A save that failed may have come as far as the file's new name. */
+static void look_at_last(struct saver *saver)
+{
+    struct safetensors *file;
+    struct checkpoint found;
+    int code = safetensors_open(&file, saver->dir->last);
+    if (!code)
+        code = checkpoint_read(&found, file, saver->dir->last);
+    saver->has_last = !code;
+    if (!code)
+        saver->last_step = found.step;
+    safetensors_close(file);
+}
+
 static void release(struct saver *saver, struct snapshot *snapshot)
 {
     pthread_mutex_lock(&saver->mutex);
@@ -129,16 +143,17 @@ static int write_files(struct saver *saver, const struct job *job)
     return 0;
 }
 
-static void warn(const struct saver *saver, const struct job *job)
+static void on_failure(struct saver *saver, const struct job *job)
 {
+    char newest[64] = "there is no checkpoint yet";
+    pthread_mutex_lock(&saver->mutex);
+    snprintf(saver->message, sizeof saver->message, "%s", err_message());
+    pthread_mutex_unlock(&saver->mutex);
+    look_at_last(saver);
     if (saver->has_last)
-        log_warn("the checkpoint of step %" PRIu64 " was not saved: %s; training goes on, and the "
-                 "newest checkpoint is that of step %" PRIu64,
-                 snapshot_step(job->snapshot), err_message(), saver->last_step);
-    else
-        log_warn("the checkpoint of step %" PRIu64 " was not saved: %s; training goes on without "
-                 "any checkpoint",
-                 snapshot_step(job->snapshot), err_message());
+        snprintf(newest, sizeof newest, "the newest one is of step %" PRIu64, saver->last_step);
+    log_warn("the checkpoint of step %" PRIu64 " was not saved: %s; training goes on (%s)",
+             snapshot_step(job->snapshot), saver->message, newest);
 }
 
 /* A best one that failed is kept for the next time: no later one takes its place. */
@@ -175,11 +190,10 @@ static void *write_jobs(void *argument)
         pthread_mutex_unlock(&saver->mutex);
         int code = write_files(saver, &saver->writing);
         if (code)
-            warn(saver, &saver->writing);
+            on_failure(saver, &saver->writing);
         give_back(saver, &saver->writing, code);
         pthread_mutex_lock(&saver->mutex);
         saver->code = code;
-        snprintf(saver->message, sizeof saver->message, "%s", code ? err_message() : "");
         saver->counts.failed += code != 0;
         saver->writing = (struct job){NULL};
         pthread_cond_broadcast(&saver->changed);

@@ -8,11 +8,13 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include <cmocka.h>
 #include <cjson/cJSON.h>
 
+#include "common/clock.h"
 #include "common/file.h"
 #include "datasets/store.h"
 #include "tests/fault/stream.h"
@@ -41,6 +43,7 @@ struct place {
     struct stream_loader loader;
     char *recipe;
     char *quiet; /* run directory of the run that nothing disturbed */
+    int64_t quiet_ns;
 };
 
 static struct place place;
@@ -307,7 +310,10 @@ static int open_place(void **state)
     place.recipe = join(place.directory, "tiny.ini");
     assert_int_equal(file_write_atomic(place.recipe, recipe, strlen(recipe)), 0);
     place.quiet = join(place.directory, "quiet");
-    return RUN(place.quiet);
+    int64_t start_ns = clock_ns();
+    int status = RUN(place.quiet);
+    place.quiet_ns = clock_ns() - start_ns;
+    return status;
 }
 
 static int close_place(void **state)
@@ -374,6 +380,79 @@ static void stopped_run_goes_on(void **state)
 static void killed_run_goes_on(void **state)
 {
     interrupted_run_goes_on((const int[]){SIGKILL, SIGKILL, SIGKILL}, -1, "2");
+}
+
+/* Until a random instant of the time that a whole run takes, or the end of the process. */
+static void await_instant(pid_t pid, uint64_t *random)
+{
+    siginfo_t ended = {0};
+    int64_t end_ns = clock_ns() + (int64_t)(testing_random(random) % (uint64_t)place.quiet_ns);
+    stream_await(clock_ns() >= end_ns || ended.si_pid, WAIT_SECONDS)
+        waitid(P_PID, (id_t)pid, &ended, WEXITED | WNOHANG | WNOWAIT);
+}
+
+/* Killed again and again, at the start, in steps, evaluations and saves, until it is through. */
+static int kill_until_done(const char *run, uint64_t *random)
+{
+    for (int kills = 0;; kills++) {
+        pid_t pid = START(run, "--resume", "--save-every", "1");
+        await_instant(pid, random);
+        kill(pid, SIGKILL);
+        int status = finish(pid);
+        if (status == 0)
+            return kills;
+        assert_int_equal(status, 128 + SIGKILL);
+    }
+}
+
+/* $SATCHEL_KILLS: how many at least. */
+static void killed_at_random_instants(void **state)
+{
+    const char *wanted = getenv("SATCHEL_KILLS");
+    uint64_t random = testing_seed();
+    int kills = 0, runs = 0;
+    while (kills < (wanted ? atoi(wanted) : 4)) {
+        char name[32];
+        snprintf(name, sizeof name, "kills%d", runs++);
+        char *run = join(place.directory, name);
+        kills += kill_until_done(run, &random);
+        assert_as_quiet(run);
+        free(run);
+    }
+    printf("%d kills in %d runs\n", kills, runs);
+}
+
+static void await_log(const char *text)
+{
+    bool found = false;
+    stream_await(found, WAIT_SECONDS)
+    {
+        char *log = read_file(place.directory, "trainer.log");
+        found = log && strstr(log, text);
+        free(log);
+    }
+}
+
+/* No save works: the run goes on to its end, says so, and once the cause is gone it needs only what
+ * is missing. */
+static void unsaved_run_goes_on(void **state)
+{
+    char *run = join(place.directory, "unsaved"), *last = join(run, "last.safetensors");
+    assert_int_equal(stream_stop(&place.loader), 0); /* so that the trainer waits at its start */
+    pid_t pid = START(run);
+    await_log("unsaved");
+    stream_await(mkdir(last, 0700) == 0, WAIT_SECONDS); /* no file can get this name now */
+    start_loader();
+    assert_int_equal(finish(pid), 1);
+    await_log("training goes on (there is no checkpoint yet)");
+    await_log("the run came to its end, but that could not be saved");
+    assert_int_equal(count_events(run, "step"), STEPS);
+    assert_int_equal(RUN(run, "--resume"), 1); /* found at the start */
+    assert_int_equal(rmdir(last), 0);
+    assert_int_equal(RUN(run, "--resume"), 0);
+    assert_as_quiet(run);
+    free(last);
+    free(run);
 }
 
 /* The loaders go away for good: checkpoint and status 3; with new ones it goes on. */
@@ -557,6 +636,8 @@ int main(void)
         cmocka_unit_test(it_learns),
         cmocka_unit_test(stopped_run_goes_on),
         cmocka_unit_test(killed_run_goes_on),
+        cmocka_unit_test(killed_at_random_instants),
+        cmocka_unit_test(unsaved_run_goes_on),
         cmocka_unit_test(max_steps_counts_over_resumes),
         cmocka_unit_test(finished_run_is_left_alone),
         cmocka_unit_test(uint8_wire_learns),
