@@ -369,11 +369,16 @@ static uint32_t label_of(const struct store_meta *meta, uint32_t id)
     return label;
 }
 
-static int damaged(const struct store *store, uint32_t id, const char *reason)
+const char *store_class_of(const struct store *store, uint32_t id)
 {
     const struct store_meta *meta = &store->meta.values;
+    return meta->class_ids[label_of(meta, id)];
+}
+
+static int damaged(const struct store *store, uint32_t id, const char *reason)
+{
     return err_set(ERR_DATA, "%s: record %" PRIu32 " (class %s): %s", store->path, id,
-                   meta->class_ids[label_of(meta, id)], reason);
+                   store_class_of(store, id), reason);
 }
 
 int store_read(struct store_record *record, const struct store *store, uint32_t id)

@@ -69,6 +69,9 @@ void store_close(struct store *store); /* accepts NULL */
 const struct store_meta *store_meta(const struct store *store);
 const char *store_path(const struct store *store);
 
+/* The id of the class that sample id < sample_count is of, without reading it. */
+const char *store_class_of(const struct store *store, uint32_t id);
+
 /* Reads record id and verifies its checksum, its own id and the store's tag. ERR_DATA names store,
  * id and class; the caller substitutes, masks or fails. ERR_ARG: no such id. Any
  * thread, no locks. */

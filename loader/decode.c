@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "common/err.h"
-#include "loader/cpu.h"
 #include "loader/jpeg/decode_indexed.h"
 #include "loader/decode_parts.h"
 
@@ -36,9 +35,9 @@ void decoder_close(struct decoder *decoder)
     free(decoder);
 }
 
-int decoder_use_index(struct decoder *decoder)
+int decoder_use_index(struct decoder *decoder, enum cpu_level level)
 {
-    return decoder->indexed ? 0 : decode_indexed_open(&decoder->indexed, cpu_level());
+    return decoder->indexed ? 0 : decode_indexed_open(&decoder->indexed, level);
 }
 
 int decode_reserve(struct decoder *decoder, size_t bytes)

@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "datasets/store.h"
+#include "loader/cpu.h"
 #include "loader/crop.h"
 #include "loader/planes.h"
 
@@ -39,8 +40,8 @@ void decoder_close(struct decoder *decoder); /* accepts NULL */
 
 /* From now on records with a side index are decoded by it (loader/jpeg/decode_indexed.h), only
  * around the crop; whatever that decoder does not take goes to the reference decoder as before.
- * ERR_NOMEM, ERR_UNSUPPORTED. */
-int decoder_use_index(struct decoder *decoder);
+ * level: at most that of the machine. ERR_NOMEM, ERR_UNSUPPORTED. */
+int decoder_use_index(struct decoder *decoder, enum cpu_level level);
 
 /* Decodes a record, at least the samples that the crop reads (planes.h's x0, y0, width, height; the
  * reference decoder gives the whole image). By its index it comes in bands (planes.h's rows_kept),

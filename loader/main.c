@@ -7,6 +7,7 @@
 #include "common/opt.h"
 #include "common/stop.h"
 #include "datasets/fault.h"
+#include "loader/isolate.h"
 #include "loader/server.h"
 
 struct values {
@@ -98,6 +99,8 @@ int main(int argc, char **argv)
         .section_count = ARRAY_COUNT(sections),
     };
     log_open(program.name);
+    if (isolate_is_helper(argc, argv))
+        return isolate_help(argv[2]);
     int code = opt_parse(&program, argc, argv);
     if (!code && !program.finished && !(code = check(&values))) {
         stop_install(false);

@@ -27,20 +27,20 @@ struct render {
     struct picture picture[RENDER_SLOTS];
 };
 
-int render_open(struct render **out, enum decoder_choice decoder)
+int render_open(struct render **out, enum decoder_choice decoder, enum cpu_level level)
 {
     struct render *render = calloc(1, sizeof *render);
     int code = render ? decoder_open(&render->decoder)
                       : err_set(ERR_NOMEM, "out of memory for a sample's scratch");
     if (!code && decoder != DECODER_REFERENCE)
-        code = decoder_use_index(render->decoder);
+        code = decoder_use_index(render->decoder, level);
     if (!code)
-        code = resize_open(&render->resize, cpu_level());
+        code = resize_open(&render->resize, level);
     if (code) {
         render_close(render);
         return code;
     }
-    render->ops = colour_ops_of(cpu_level());
+    render->ops = colour_ops_of(level);
     *out = render;
     return 0;
 }
@@ -140,6 +140,13 @@ static int resize_and_convert(struct render *render, struct picture *picture, st
     return code;
 }
 
+static void draw(struct picture *picture, const struct spec *spec, uint32_t epoch, uint32_t id)
+{
+    colour_draw(&picture->params, spec, epoch, id);
+    picture->source = (struct colour_source){
+        {picture->plane[0], picture->plane[1], picture->plane[2]}, &picture->params};
+}
+
 int render_cut(struct render *render, int slot, const struct store_record *record,
                const struct spec *spec, uint32_t epoch)
 {
@@ -162,10 +169,21 @@ int render_cut(struct render *render, int slot, const struct store_record *recor
     }
     if (code)
         return code;
-    colour_draw(&picture->params, spec, epoch, record->id);
-    picture->source = (struct colour_source){
-        {picture->plane[0], picture->plane[1], picture->plane[2]}, &picture->params};
+    draw(picture, spec, epoch, record->id);
     return 0;
+}
+
+int render_take(struct render *render, int slot, const int16_t *planes, const struct spec *spec,
+                uint32_t epoch, uint32_t id)
+{
+    struct picture *picture = &render->picture[slot];
+    size_t values = (size_t)spec->size_px * spec->size_px;
+    int code = reserve(picture, values);
+    for (unsigned i = 0; i < spec->channels && !code; i++)
+        memcpy(picture->plane[i], planes + i * values, values * sizeof *planes);
+    if (!code)
+        draw(picture, spec, epoch, id);
+    return code;
 }
 
 const struct colour_source *render_source(const struct render *render, int slot)

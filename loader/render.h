@@ -9,6 +9,7 @@
 
 #include "datasets/store.h"
 #include "loader/colour_ops.h"
+#include "loader/cpu.h"
 #include "loader/sample.h"
 #include "proto/spec.h"
 
@@ -16,14 +17,20 @@ enum { RENDER_SLOTS = 2 };
 
 struct render; /* scratch memory of one thread */
 
-/* Errors: ERR_NOMEM, and those of decoder_use_index(). */
-int render_open(struct render **out, enum decoder_choice decoder);
+/* level: at most that of the machine (cpu.h). Errors: ERR_NOMEM, and those of decoder_use_index().
+ */
+int render_open(struct render **out, enum decoder_choice decoder, enum cpu_level level);
 void render_close(struct render *render); /* accepts NULL */
 
 /* Cuts a record's sample out into a slot: R, G, B (or grey) of size x size, before the jitter, and
  * draws its colour. ERR_DATA when the record is undecodable; ERR_NOMEM. */
 int render_cut(struct render *render, int slot, const struct store_record *record,
                const struct spec *spec, uint32_t epoch);
+
+/* Puts into a slot what render_cut() made elsewhere: planes [channels][size][size], as in
+ * render_source(). ERR_NOMEM. */
+int render_take(struct render *render, int slot, const int16_t *planes, const struct spec *spec,
+                uint32_t epoch, uint32_t id);
 
 /* What render_cut() left in a slot, until the next one there. */
 const struct colour_source *render_source(const struct render *render, int slot);

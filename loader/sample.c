@@ -8,11 +8,13 @@
 #include "common/clock.h"
 #include "common/err.h"
 #include "common/log.h"
+#include "loader/isolate.h"
 #include "loader/render.h"
 #include "proto/order.h"
 
 struct builder {
     struct render *render;
+    enum decoder_choice decoder;
     double next_log; /* complaints are held back until then */
     unsigned held_back;
 };
@@ -47,11 +49,12 @@ int builder_open(struct builder **out, enum decoder_choice decoder)
     struct builder *builder = calloc(1, sizeof *builder);
     if (!builder)
         return err_set(ERR_NOMEM, "out of memory for a worker");
-    int code = render_open(&builder->render, decoder);
+    int code = render_open(&builder->render, decoder, cpu_level());
     if (code) {
         builder_close(builder);
         return code;
     }
+    builder->decoder = decoder;
     *out = builder;
     return 0;
 }
@@ -84,12 +87,6 @@ int builder_supports(const struct spec *spec)
     return 0;
 }
 
-static const char *class_of(const struct store *store, uint32_t label)
-{
-    const struct store_meta *meta = store_meta(store);
-    return label < meta->class_count ? meta->class_ids[label] : "?";
-}
-
 /* One line a second at most: a bad disk must not drown the log. */
 static void complain(struct builder *builder, const char *what)
 {
@@ -112,22 +109,46 @@ static uint8_t *pixels_of(const struct task *task, uint32_t position)
     return (uint8_t *)task->out->pixels + position * spec_sample_bytes(task->spec);
 }
 
+int sample_cut(struct render *render, int slot, uint32_t *label, const struct store *store,
+               const struct spec *spec, uint32_t epoch, uint32_t id)
+{
+    struct store_record record;
+    int code = store_read(&record, store, id);
+    if (code)
+        return code;
+    if (record.label >= store_meta(store)->class_count)
+        return err_set(ERR_DATA, "%s: sample %u: label %u of %u classes", store_path(store), id,
+                       record.label, store_meta(store)->class_count);
+    *label = record.label;
+    code = render_cut(render, slot, &record, spec, epoch);
+    if (code)
+        return err_wrap(code, "%s: sample %u (class %s)", store_path(store), id,
+                        store_meta(store)->class_ids[record.label]);
+    return 0;
+}
+
+static void name_culprit(struct chunk_build *out, uint32_t id)
+{
+    for (uint32_t i = 0; i < out->culprit_count; i++)
+        if (out->culprits[i] == id)
+            return;
+    if (out->culprit_count < CHUNK_CULPRITS)
+        out->culprits[out->culprit_count++] = id;
+}
+
 /* ERR_DATA: this record is of no use. */
 static int try_record(const struct task *task, struct slot *slot, uint32_t id)
 {
-    struct store_record record;
-    int code = store_read(&record, task->store, id);
-    if (code)
-        return code;
-    if (record.label >= store_meta(task->store)->class_count)
-        return err_set(ERR_DATA, "%s: sample %u: label %u of %u classes", store_path(task->store),
-                       id, record.label, store_meta(task->store)->class_count);
-    slot->label = record.label;
-    code = render_cut(task->builder->render, slot->rendered, &record, task->spec, task->epoch);
-    if (code)
-        return err_wrap(code, "%s: sample %u (class %s)", store_path(task->store), id,
-                        class_of(task->store, record.label));
-    return 0;
+    struct builder *builder = task->builder;
+    if (!task->out->isolate)
+        return sample_cut(builder->render, slot->rendered, &slot->label, task->store, task->spec,
+                          task->epoch, id);
+    bool killed;
+    int code = isolate_cut(&killed, builder->render, slot->rendered, &slot->label, task->store,
+                           task->spec, task->epoch, id, builder->decoder);
+    if (code == ERR_DATA && killed)
+        name_culprit(task->out, id);
+    return code;
 }
 
 static void mask(const struct task *task, struct slot *slot)
@@ -254,7 +275,7 @@ int builder_chunk(struct builder *builder, struct chunk_build *out, const struct
                   const struct spec *spec, uint32_t epoch, uint64_t chunk, bool strict)
 {
     out->samples = chunk_samples(spec, chunk, store_meta(store)->sample_count);
-    out->substituted = out->masked = 0;
+    out->substituted = out->masked = out->culprit_count = 0;
     int code = check(store, spec, chunk, out->samples);
     struct task task = {builder, out, store, spec, epoch, chunk, strict};
     for (uint32_t position = 0; !code && position < (out->samples + 1) / 2; position++)

@@ -12,6 +12,8 @@
 #include "proto/chunk.h"
 #include "proto/spec.h"
 
+enum { CHUNK_CULPRITS = 8 }; /* named; more are only counted */
+
 /* A chunk on its way out: the buffers are the caller's, for spec->chunk_size samples. */
 struct chunk_build {
     uint8_t *labels; /* [samples x chunk_label_bytes_of()], encoded as the labels frame */
@@ -20,8 +22,15 @@ struct chunk_build {
     uint32_t *ids;        /* [chunk_size]: the ids at the chunk's positions, after substitution */
     uint32_t substituted; /* how many were replaced */
     uint32_t masked;      /* how many were masked out */
+
+    /* Each sample is decoded in a process of its own (loader/isolate.h); records that end it count
+     * as damaged and are named here, once each. */
+    bool isolate; /* in */
+    uint32_t culprit_count;
+    uint32_t culprits[CHUNK_CULPRITS];
 };
 
+struct render;
 struct builder; /* one worker's scratch memory; one thread at a time */
 
 /* Which decoder JPEG records with a side index go through; the pixels are the same. AUTO and
@@ -42,6 +51,11 @@ size_t builder_bytes(const struct spec *spec);
 
 /* Whether builder_chunk can do all that a valid spec asks for. ERR_UNSUPPORTED with one line. */
 int builder_supports(const struct spec *spec);
+
+/* Cuts record id into a slot of the render. ERR_DATA names store, id and class: it is damaged,
+ * undecodable, or of no class. */
+int sample_cut(struct render *render, int slot, uint32_t *label, const struct store *store,
+               const struct spec *spec, uint32_t epoch, uint32_t id);
 
 /* Builds chunk `chunk` of `epoch`. A damaged or undecodable record is replaced by the next good
  * position of the order (wrapping; its draws are those of its own id), or masked, as the spec says,

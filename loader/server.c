@@ -15,6 +15,7 @@
 #include "common/file.h"
 #include "common/log.h"
 #include "common/stop.h"
+#include "loader/selftest.h"
 #include "loader/server_state.h"
 #include "proto/endpoint.h"
 #include "proto/recipe.h"
@@ -74,6 +75,7 @@ static bool submit(struct server *server, struct client *client)
     job->work.build.labels = job->buffer->labels;
     job->work.build.pixels = job->buffer->pixels;
     job->work.build.ids = job->buffer->ids;
+    job->work.build.isolate = job->request.isolate;
     pool_submit(server->pool, &job->work);
     return true;
 }
@@ -104,6 +106,18 @@ static void release_pixels(void *data, void *user)
     buffer_give(user);
 }
 
+static void name_culprits(struct frame_chunk *chunk, const struct chunk_build *build,
+                          const struct store *store)
+{
+    chunk->culprit_count = build->culprit_count;
+    for (uint32_t i = 0; i < build->culprit_count; i++) {
+        struct frame_culprit *culprit = &chunk->culprits[i];
+        culprit->id = build->culprits[i];
+        snprintf(culprit->class_id, sizeof(culprit->class_id), "%s",
+                 store_class_of(store, culprit->id));
+    }
+}
+
 static int send_chunk(struct server *server, struct job *job)
 {
     const struct chunk_build *build = &job->work.build;
@@ -112,6 +126,7 @@ static int send_chunk(struct server *server, struct job *job)
                           .chunk = {job->request.spec_hash, job->request.epoch, job->request.chunk,
                                     job->request.id, build->samples, build->substituted,
                                     build->masked}};
+    name_culprits(&frame.chunk, build, job->work.store);
     uint8_t envelope[FRAME_MAX_BYTES];
     struct sock_part parts[3] = {
         {envelope, 0, NULL, NULL},
@@ -313,6 +328,8 @@ static int open_parts(struct server *server)
     int code = check_endpoint(config);
     for (size_t i = 0; i < config->data_count && !code; i++)
         code = known_open_store(&server->known, config->data[i]);
+    if (!code)
+        code = selftest_run(&server->self_test);
     if (code)
         return code;
     server->message = sock_message_open();

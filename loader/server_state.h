@@ -22,7 +22,8 @@ struct server {
     struct sock_message *message;
     int wake_fd; /* eventfd: a job is done, or a buffer came back */
     struct metrics metrics;
-    struct job *waiting; /* done, but ZeroMQ's queue for their trainer was full */
+    struct hash128 self_test; /* selftest_run() */
+    struct job *waiting;      /* done, but ZeroMQ's queue for their trainer was full */
     unsigned in_pool;
     bool stopping;
     int64_t stop_ns;    /* when waiting for the last chunks ends */

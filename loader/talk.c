@@ -87,7 +87,8 @@ static void on_hello(struct server *server, struct client *client, const struct 
                           .hello_reply = {.protocol = FRAME_PROTOCOL,
                                           .program = "satchel-loader " SATCHEL_VERSION,
                                           .credits = (uint32_t)server->config.credits,
-                                          .store_count = (uint32_t)server->known.store_count}};
+                                          .store_count = (uint32_t)server->known.store_count,
+                                          .self_test = server->self_test}};
     for (int i = 0; i < server->known.store_count; i++)
         frame.hello_reply.stores[i] = server->known.stores[i].facts;
     bool is_new = !client->greeted;

@@ -104,7 +104,8 @@ static int check_frame(const struct frame *frame)
         if (chunk->id == 0)
             return err_set(ERR_PEER, "chunk: no id");
         if (chunk->samples < 1 || chunk->samples > SPEC_MAX_CHUNK_SIZE ||
-            chunk->substituted > chunk->samples || chunk->masked > chunk->samples)
+            chunk->substituted > chunk->samples || chunk->masked > chunk->samples ||
+            chunk->culprit_count > FRAME_MAX_CULPRITS)
             return err_set(ERR_PEER, "chunk: impossible counts");
         return ERR_OK;
     }
@@ -133,7 +134,9 @@ struct encoder {
     Satchel__WantedStore *wanted_list[FRAME_MAX_STORES];
     Satchel__Store stores[FRAME_MAX_STORES];
     Satchel__Store *store_list[FRAME_MAX_STORES];
-    uint8_t hashes[2 * FRAME_MAX_STORES][16];
+    Satchel__Culprit culprits[FRAME_MAX_CULPRITS];
+    Satchel__Culprit *culprit_list[FRAME_MAX_CULPRITS];
+    uint8_t hashes[2 * FRAME_MAX_STORES + 1][16];
     size_t hash_count;
     uint8_t spec[SPEC_ENCODED_BYTES];
 };
@@ -166,6 +169,7 @@ static void put_hello_reply(Satchel__HelloReply *dst, struct encoder *encoder,
     dst->protocol = src->protocol;
     dst->program = (char *)src->program;
     dst->credits = src->credits;
+    dst->self_test = put_hash(encoder, src->self_test);
     dst->n_stores = src->store_count;
     dst->stores = encoder->store_list;
     for (uint32_t i = 0; i < src->store_count; i++) {
@@ -191,6 +195,14 @@ static void put_chunk(Satchel__Chunk *dst, struct encoder *encoder, const struct
     dst->samples = src->samples;
     dst->substituted = src->substituted;
     dst->masked = src->masked;
+    dst->n_culprits = src->culprit_count;
+    dst->culprits = encoder->culprit_list;
+    for (uint32_t i = 0; i < src->culprit_count; i++) {
+        satchel__culprit__init(&encoder->culprits[i]);
+        encoder->culprits[i].id = src->culprits[i].id;
+        encoder->culprits[i].class_id = (char *)src->culprits[i].class_id;
+        encoder->culprit_list[i] = &encoder->culprits[i];
+    }
 }
 
 static void put_request(Satchel__Request *dst, struct encoder *encoder,
@@ -319,9 +331,8 @@ static int get_hello_reply(struct frame_hello_reply *dst, const Satchel__HelloRe
     if (src->n_stores > FRAME_MAX_STORES)
         return err_set(ERR_PEER, "hello-reply: %zu stores, %d at most", src->n_stores,
                        FRAME_MAX_STORES);
-    if ((src->self_test.len && src->self_test.len != 16) ||
-        (src->challenge.len && src->challenge.len != 16))
-        return err_set(ERR_PEER, "hello-reply: a reserved hash is not 16 bytes");
+    if ((code = get_hash(&dst->self_test, src->self_test, "hello-reply: self-test")))
+        return code;
     dst->protocol = src->protocol;
     dst->credits = src->credits;
     dst->store_count = (uint32_t)src->n_stores;
@@ -358,6 +369,18 @@ static int get_chunk(struct frame_chunk *dst, const Satchel__Chunk *src)
     dst->samples = src->samples;
     dst->substituted = src->substituted;
     dst->masked = src->masked;
+    if (src->n_culprits > FRAME_MAX_CULPRITS)
+        return err_set(ERR_PEER, "chunk: %zu culprits, %d at most", src->n_culprits,
+                       FRAME_MAX_CULPRITS);
+    dst->culprit_count = (uint32_t)src->n_culprits;
+    for (uint32_t i = 0; i < dst->culprit_count; i++) {
+        struct frame_culprit *culprit = &dst->culprits[i];
+        culprit->id = src->culprits[i]->id;
+        int code = get_text(culprit->class_id, sizeof(culprit->class_id),
+                            src->culprits[i]->class_id, "chunk: class of a culprit");
+        if (code)
+            return code;
+    }
     return get_hash(&dst->spec_hash, src->spec_hash, "chunk: spec hash");
 }
 

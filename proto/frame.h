@@ -20,6 +20,8 @@ enum {
     FRAME_MAX_BYTES = 4096,     /* of an envelope */
     FRAME_MAX_STORES = 8,       /* in a Hello and its reply */
     FRAME_MAX_CREDITS = 1024,   /* that a loader may advertise */
+    FRAME_MAX_CULPRITS = 8,     /* named in a chunk; more are only counted */
+    FRAME_CLASS_ID_BYTES = 64,  /* of a culprit, with the final NUL; longer ones are cut */
     FRAME_MAX_CLASSES = 1 << 24 /* of a store: float32 still counts them exactly */
 };
 
@@ -74,13 +76,20 @@ struct frame_hello_reply {
     uint32_t credits; /* requests that may be outstanding, 1..FRAME_MAX_CREDITS */
     uint32_t store_count;
     struct frame_store stores[FRAME_MAX_STORES];
+    struct hash128 self_test; /* loader/selftest.h */
 };
 
 struct frame_request {
     struct hash128 spec_hash;
     uint32_t epoch;
     uint64_t chunk, id; /* id is the trainer's own, not 0; the answer repeats it */
-    bool isolate;       /* reserved: decode in a process of its own */
+    bool isolate;       /* decode each sample in a process of its own */
+};
+
+/* A record that ended the process which decoded it. */
+struct frame_culprit {
+    uint32_t id;
+    char class_id[FRAME_CLASS_ID_BYTES];
 };
 
 struct frame_chunk {
@@ -88,6 +97,8 @@ struct frame_chunk {
     uint32_t epoch;
     uint64_t chunk, id;
     uint32_t samples, substituted, masked;
+    uint32_t culprit_count; /* of an isolated request only */
+    struct frame_culprit culprits[FRAME_MAX_CULPRITS];
 };
 
 struct frame_refuse {

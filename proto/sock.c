@@ -44,9 +44,9 @@ enum {
     HANDSHAKE_MS = 2000,
     CONNECT_MS = 2000,
     RECONNECT_MS = 100,
-    RECONNECT_MAX_MS = 5000,
-    CONTROL_MESSAGES = 64, /* room for messages without payload */
-    ADDRESS_BYTES = 5,     /* the ROUTER's own addresses: a zero and a 32-bit number */
+    RECONNECT_MAX_MS = 1000, /* a loader that is back is found within two seconds */
+    CONTROL_MESSAGES = 64,   /* room for messages without payload */
+    ADDRESS_BYTES = 5,       /* the ROUTER's own addresses: a zero and a 32-bit number */
 };
 
 int sock_context_open(struct sock_context **out, int io_threads)

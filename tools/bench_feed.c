@@ -16,7 +16,7 @@
 
 struct values {
     const char *loaders, *secret_key, *server_keys;
-    double stall_limit;
+    double stall_limit, audit;
     int64_t prefetch_mib;
 };
 
@@ -26,6 +26,9 @@ static const struct opt OPTIONS[] = {
     {"stall-limit", OPT_REAL, offsetof(struct values, stall_limit), .fallback = "0", .min = 0,
      .max = 1e9, .value_name = "SECONDS",
      .help = "give up after so long without a chunk; 0: never"},
+    {"audit", OPT_REAL, offsetof(struct values, audit), .fallback = "0", .max = 1,
+     .value_name = "SHARE",
+     .help = "share of chunks that are fetched from two loaders and compared"},
     {"prefetch-mib", OPT_INT, offsetof(struct values, prefetch_mib), .fallback = "256", .min = 1,
      .max = 1 << 20, .value_name = "MIB", .help = "memory for micro-batches fetched ahead"},
     {"secret-key", OPT_STRING, offsetof(struct values, secret_key), .value_name = "FILE",
@@ -147,6 +150,7 @@ static int run(const struct opt_program *program, const struct values *values,
         .loaders = values->loaders,
         .run = "bench-feed",
         .stall_limit_seconds = values->stall_limit,
+        .audit_share = values->audit,
         .prefetch_bytes = (size_t)values->prefetch_mib << 20,
         .secret_key = values->secret_key,
         .server_keys = values->server_keys,

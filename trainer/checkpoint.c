@@ -108,6 +108,7 @@ int checkpoint_read(struct checkpoint *checkpoint, const struct safetensors *fil
         .receipt = read_hash(&reader, "receipt"),
         .train_fingerprint = read_hash(&reader, "train_fingerprint"),
         .has_val = *read_text(&reader, "val_fingerprint") != '\0',
+        .has_challenge = *read_text(&reader, "challenge") != '\0',
         .loss_scale = read_real(&reader, "loss_scale"),
         .loss_scale_good_steps = read_integer(&reader, "loss_scale_good_steps"),
         .loss_scale_bad_steps = read_integer(&reader, "loss_scale_bad_steps"),
@@ -116,6 +117,8 @@ int checkpoint_read(struct checkpoint *checkpoint, const struct safetensors *fil
     };
     if (checkpoint->has_val)
         checkpoint->val_fingerprint = read_hash(&reader, "val_fingerprint");
+    if (checkpoint->has_challenge)
+        checkpoint->challenge = read_hash(&reader, "challenge");
     if (!(checkpoint->loss_scale > 0))
         bad_value(&reader, "loss_scale", read_text(&reader, "loss_scale"));
     return reader.code;

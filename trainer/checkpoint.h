@@ -11,6 +11,7 @@
  *   finished              "1": the run came to its end
  *   receipt               of the epoch so far
  *   train_fingerprint, val_fingerprint ("": no validation)
+ *   challenge             what the loaders made of the training stream's challenge; "": none asked
  *   loss_scale, loss_scale_good_steps, loss_scale_bad_steps
  *   top1, best_top1       percent, of the last evaluation and the best; "": none yet
  *   backend               library, precision, threads and instruction set
@@ -39,6 +40,8 @@ struct checkpoint {
     struct hash128 receipt;
     struct hash128 train_fingerprint, val_fingerprint;
     bool has_val;
+    bool has_challenge;
+    struct hash128 challenge; /* feed_challenge() */
     double loss_scale;
     uint64_t loss_scale_good_steps, loss_scale_bad_steps;
     double top1, best_top1; /* negative: none */

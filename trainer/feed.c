@@ -4,6 +4,7 @@
 #include "trainer/feed.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -258,11 +259,23 @@ int feed_open(struct feed **out, const struct feed_config *config)
     return ERR_OK;
 }
 
+static void report(const struct feed *feed)
+{
+    const struct feed_counts *counts = &feed->counts;
+    if (counts->chunks > 0)
+        log_info("stream: %" PRIu64 " chunks, %" PRIu64 " asked for again, %" PRIu64
+                 " duplicates dropped, %" PRIu64 " audited, %" PRIu64
+                 " samples substituted, %" PRIu64 " poisonous records, %" PRIu64 " loaders refused",
+                 counts->chunks, counts->reasked, counts->duplicates, counts->audited,
+                 counts->substituted, counts->poisonous, counts->rejected);
+}
+
 void feed_close(struct feed *feed)
 {
     if (!feed)
         return;
     feed_io_stop(feed);
+    report(feed);
     for (int i = 0; i < feed->slot_count; i++) {
         if (feed->slots[i]->memory)
             feed->config.free(feed->config.user, feed->slots[i]->memory);
@@ -293,19 +306,41 @@ const struct feed_store *feed_store(const struct feed *feed, const char *name)
     return number < 0 ? NULL : &feed->stores[number];
 }
 
+/* -1: not used yet. */
+static int number_of_spec(const struct feed *feed, struct hash128 hash)
+{
+    for (int i = 0; i < feed->spec_count; i++)
+        if (hash128_equal(feed->specs[i].hash, hash))
+            return i;
+    return -1;
+}
+
 /* The feed's number for a spec; ERR_ARG when there are too many. */
 static int spec_number(int *number, struct feed *feed, const struct spec *spec, int store)
 {
     struct hash128 hash = spec_hash(spec);
-    for (*number = 0; *number < feed->spec_count; ++*number)
-        if (hash128_equal(feed->specs[*number].hash, hash))
-            return ERR_OK;
+    if ((*number = number_of_spec(feed, hash)) >= 0)
+        return ERR_OK;
     if (feed->spec_count == FEED_SPECS_MAX)
         return err_set(ERR_ARG, "more than %d specs in one run", FEED_SPECS_MAX);
     pthread_mutex_lock(&feed->lock);
-    feed->specs[feed->spec_count++] = (struct feed_spec){*spec, hash, store};
+    *number = feed->spec_count++;
+    feed->specs[*number] = (struct feed_spec){.spec = *spec, .hash = hash, .store = store};
     pthread_mutex_unlock(&feed->lock);
     return ERR_OK;
+}
+
+bool feed_challenge(struct hash128 *hash, const struct feed *feed, const struct spec *spec)
+{
+    struct feed *shared = (struct feed *)feed;
+    int number = number_of_spec(feed, spec_hash(spec));
+    if (number < 0)
+        return false;
+    pthread_mutex_lock(&shared->lock);
+    bool known = feed->specs[number].challenge_known;
+    *hash = feed->specs[number].challenge;
+    pthread_mutex_unlock(&shared->lock);
+    return known;
 }
 
 uint64_t feed_range_batches(const struct feed *feed, const struct feed_range *range)
@@ -318,23 +353,45 @@ uint64_t feed_range_batches(const struct feed *feed, const struct feed_range *ra
     return feed_plan_batches(&plan);
 }
 
-int feed_push(struct feed *feed, const struct feed_range *range)
+/* Checks the spec against its store and gives it a number. */
+static int use_spec(int *number, int *store, struct feed *feed, const struct spec *spec)
 {
-    int code = spec_check(&range->spec);
-    if (!code)
-        code = feed_plan_check(range);
+    int code = spec_check(spec);
     if (code)
         return code;
-    int store = store_number(feed, range->spec.store);
-    if (store < 0)
-        return err_set(ERR_ARG, "no loader has a store %s", range->spec.store);
-    if (feed->stores[store].channels != range->spec.channels)
-        return err_set(ERR_ARG, "store %s has %u channels, the spec wants %u", range->spec.store,
-                       feed->stores[store].channels, range->spec.channels);
+    *store = store_number(feed, spec->store);
+    if (*store < 0)
+        return err_set(ERR_ARG, "no loader has a store %s", spec->store);
+    if (feed->stores[*store].channels != spec->channels)
+        return err_set(ERR_ARG, "store %s has %u channels, the spec wants %u", spec->store,
+                       feed->stores[*store].channels, spec->channels);
+    return spec_number(number, feed, spec, *store);
+}
+
+int feed_expect(struct feed *feed, const struct spec *spec, struct hash128 challenge)
+{
+    int number, store;
+    int code = use_spec(&number, &store, feed, spec);
+    if (code)
+        return code;
+    pthread_mutex_lock(&feed->lock);
+    struct feed_spec *about = &feed->specs[number];
+    about->challenge_known = true;
+    about->challenge = challenge;
+    snprintf(about->witness, sizeof(about->witness), "the checkpoint");
+    pthread_mutex_unlock(&feed->lock);
+    return ERR_OK;
+}
+
+int feed_push(struct feed *feed, const struct feed_range *range)
+{
+    int number, store;
+    int code = feed_plan_check(range);
+    if (code)
+        return code;
     if (feed->range_count == FEED_RANGES_MAX)
         return err_set(ERR_ARG, "more than %d ranges are queued", FEED_RANGES_MAX);
-    int number;
-    if ((code = spec_number(&number, feed, &range->spec, store)))
+    if ((code = use_spec(&number, &store, feed, &range->spec)))
         return code;
     int at = (feed->first_range + feed->range_count++) % FEED_RANGES_MAX;
     feed_plan_begin(&feed->ranges[at], range, feed->stores[store].sample_count);

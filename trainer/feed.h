@@ -22,6 +22,7 @@ struct feed_config {
     const char *run;                      /* name shown in the loaders' logs; NULL: "" */
     double stall_limit_seconds;           /* 0: wait for ever, saying so */
     size_t prefetch_bytes;                /* 0: FEED_PREFETCH_BYTES */
+    double audit_share;                   /* of the chunks that are fetched from two loaders */
     const char *secret_key, *server_keys; /* reserved for CURVE: ERR_UNSUPPORTED when not NULL */
     /* Memory of batches (pinned); NULL: 64-byte aligned malloc. */
     void *(*alloc)(void *user, size_t bytes);
@@ -92,12 +93,21 @@ struct feed_batch {
 
 /* The next micro-batch of the oldest range, in order; waits, and wakes at once on a stop.
  * ERR_STOPPED: stop_requested(), or the stall limit was reached (feed_stalled() tells which).
- * ERR_PEER: no loader is left that may be used, or a chunk cannot be made. ERR_ARG: nothing is
- * queued, or feed_depth() batches are held already. Every batch is given back with feed_release
- * once the backend no longer reads it. */
+ * ERR_PEER: no loader is left that may be used, or a chunk cannot be made. ERR_DATA: an audit
+ * found two loaders that do not agree. ERR_ARG: nothing is queued, or feed_depth() batches are held
+ * already. Every batch is given back with feed_release once the backend no longer reads it. */
 int feed_pop(struct feed_batch *batch, struct feed *feed);
 void feed_release(struct feed *feed, struct feed_batch *batch);
 int feed_depth(const struct feed *feed);
+
+/* The hash of the challenge, chunk 0 of epoch 0 of this spec, that every loader has to answer
+ * before it may serve it: receipt_of_chunk(). False: the spec is not pushed, or no loader answered
+ * yet. */
+bool feed_challenge(struct hash128 *hash, const struct feed *feed, const struct spec *spec);
+
+/* What the challenge has to be, from a checkpoint: loaders that answer otherwise are refused.
+ * Before feed_push; without it the first loader's answer is the truth. ERR_ARG as feed_push. */
+int feed_expect(struct feed *feed, const struct spec *spec, struct hash128 challenge);
 
 /* True when feed_pop failed because of the stall limit. */
 bool feed_stalled(const struct feed *feed);
@@ -107,7 +117,9 @@ void feed_flush(struct feed *feed);
 
 struct feed_counts {
     uint64_t chunks, samples, duplicates, reasked, rejected, bytes, substituted, masked;
-    unsigned loaders; /* connected now */
+    uint64_t audited;   /* chunks that two loaders were found to agree on */
+    uint64_t poisonous; /* records known to end the process that decodes them */
+    unsigned loaders;   /* connected now */
 };
 void feed_counts(struct feed_counts *counts, const struct feed *feed);
 

@@ -53,6 +53,20 @@ static int compare_classes(const struct feed *feed, const struct frame_hello_rep
     return ERR_OK;
 }
 
+/* What its decoders make of the built-in images against what the first loader's made. */
+static int compare_self_test(const struct feed *feed, struct hash128 self_test)
+{
+    char theirs[33], ours[33];
+    if (!*feed->self_test_witness || hash128_equal(feed->self_test, self_test))
+        return ERR_OK;
+    hash128_to_text(theirs, self_test);
+    hash128_to_text(ours, feed->self_test);
+    return err_set(ERR_PEER,
+                   "its decoders make other pixels: the self-test gives %s, at loader %s %s; give "
+                   "both the same version",
+                   theirs, feed->self_test_witness, ours);
+}
+
 static bool is_wanted(const char *name)
 {
     return strcmp(name, "train") == 0 || strcmp(name, "val") == 0;
@@ -72,18 +86,24 @@ static int admit(struct feed *feed, struct peer *peer, struct frame_hello_reply 
 {
     if (reply->protocol != FRAME_PROTOCOL)
         return err_set(ERR_PEER, "it speaks protocol %u, not %d", reply->protocol, FRAME_PROTOCOL);
+    int code = compare_self_test(feed, reply->self_test);
+    if (code)
+        return code;
     keep_wanted(reply);
     if (reply->store_count == 0)
         return err_set(ERR_PEER, "it has neither a store train nor val");
     for (uint32_t i = 0; i < reply->store_count; i++) {
         int known = store_by_name(feed, reply->stores[i].name);
-        int code = known < 0 ? ERR_OK : compare_store(&feed->stores[known], &reply->stores[i]);
+        code = known < 0 ? ERR_OK : compare_store(&feed->stores[known], &reply->stores[i]);
         if (code)
             return code;
     }
-    int code = compare_classes(feed, reply);
-    if (code)
+    if ((code = compare_classes(feed, reply)))
         return code;
+    if (!*feed->self_test_witness) {
+        feed->self_test = reply->self_test;
+        snprintf(feed->self_test_witness, sizeof(feed->self_test_witness), "%s", peer->endpoint);
+    }
     peer->stores = 0;
     for (uint32_t i = 0; i < reply->store_count; i++) {
         const struct frame_store *store = &reply->stores[i];

@@ -103,6 +103,51 @@ static int check_chunk(struct feed *feed, const struct peer_request *request,
     return frame_check_chunk(chunk, &spec->spec, &facts, labels, label_bytes, pixel_bytes);
 }
 
+/* The content of the chunk that was received, as it enters the epoch's receipt. */
+static struct hash128 receipt_of(struct feed *feed, const struct peer_request *request)
+{
+    size_t label_bytes, pixel_bytes;
+    const void *labels = sock_message_data(feed->message, 1, &label_bytes);
+    const void *pixels = sock_message_data(feed->message, 2, &pixel_bytes);
+    return receipt_of_chunk(feed->specs[request->spec].hash, request->epoch, request->index, labels,
+                            label_bytes, pixels, pixel_bytes);
+}
+
+static void challenged(struct feed *feed, int number, const struct peer_request *request,
+                       const struct frame_chunk *chunk)
+{
+    if (feed_identity_challenge(feed, number, request->spec, receipt_of(feed, request)))
+        feed_peer_refuse(feed, number, err_message());
+}
+
+static void count_duplicate(struct feed *feed)
+{
+    pthread_mutex_lock(&feed->lock);
+    feed->counts.duplicates++;
+    pthread_mutex_unlock(&feed->lock);
+}
+
+static void deliver(struct feed *feed, int number, const struct peer_request *request,
+                    const struct frame_chunk *chunk)
+{
+    const struct hash128 receipt = receipt_of(feed, request);
+    struct feed_slot *slot = request->chunk->target;
+    if (!slot) {
+        feed_identity_audit(feed, number, request->chunk, receipt);
+        settle(feed, request->chunk);
+        return;
+    }
+    size_t label_bytes, pixel_bytes;
+    const void *labels = sock_message_data(feed->message, 1, &label_bytes);
+    const void *pixels = sock_message_data(feed->message, 2, &pixel_bytes);
+    fill(slot, &feed->specs[request->spec].spec, request->chunk->place, chunk, labels, pixels,
+         pixel_bytes);
+    slot->receipt = hash128_add(slot->receipt, receipt);
+    feed_identity_delivered(feed, number, request->chunk, receipt);
+    settle(feed, request->chunk);
+    feed_io_delivered(feed, slot, chunk, label_bytes + pixel_bytes);
+}
+
 static void on_chunk(struct feed *feed, int number, const struct frame_chunk *chunk)
 {
     struct peer *peer = feed->peers[number];
@@ -111,29 +156,19 @@ static void on_chunk(struct feed *feed, int number, const struct frame_chunk *ch
         feed_peer_refuse(feed, number, "it sent a chunk that was not asked for");
         return;
     }
-    if (check_chunk(feed, found, chunk)) {
+    if (check_chunk(feed, found, chunk) || feed_poison_learn(feed, found, chunk)) {
         feed_peer_refuse(feed, number, err_message());
         return;
     }
     struct peer_request request = take_request(peer, found);
-    measure(peer, &request);
-    if (!request.chunk) {
-        pthread_mutex_lock(&feed->lock);
-        feed->counts.duplicates++;
-        pthread_mutex_unlock(&feed->lock);
-        return;
-    }
-    const struct feed_spec *spec = &feed->specs[request.spec];
-    struct feed_slot *slot = request.chunk->target;
-    size_t label_bytes, pixel_bytes;
-    const void *labels = sock_message_data(feed->message, 1, &label_bytes);
-    const void *pixels = sock_message_data(feed->message, 2, &pixel_bytes);
-    fill(slot, &spec->spec, request.chunk->place, chunk, labels, pixels, pixel_bytes);
-    slot->receipt =
-        hash128_add(slot->receipt, receipt_of_chunk(spec->hash, chunk->epoch, chunk->chunk, labels,
-                                                    label_bytes, pixels, pixel_bytes));
-    settle(feed, request.chunk);
-    feed_io_delivered(feed, slot, chunk, label_bytes + pixel_bytes);
+    if (!request.isolate) /* processes for each sample say nothing of its speed */
+        measure(peer, &request);
+    if (request.challenge)
+        challenged(feed, number, &request, chunk);
+    else if (!request.chunk)
+        count_duplicate(feed);
+    else
+        deliver(feed, number, &request, chunk);
 }
 
 static void on_need_spec(struct feed *feed, int number, const struct frame_need_spec *need)

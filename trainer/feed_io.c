@@ -67,16 +67,28 @@ void feed_io_delivered(struct feed *feed, struct feed_slot *slot, const struct f
 
 /* ---- the list of loaders ---- */
 
-static int add_peer(struct feed *feed, const char *endpoint)
+/* The place of a loader that left the list and did nothing wrong, -1: none. */
+static int vacant_peer(const struct feed *feed)
 {
-    if (feed->peer_count == FEED_PEERS_MAX)
-        return err_set(ERR_ARG, "more than %d loaders in the course of a run", FEED_PEERS_MAX);
-    struct peer *peer = calloc(1, sizeof(*peer));
+    for (int i = 0; i < feed->peer_count; i++)
+        if (feed->peers[i]->unlisted && feed->peers[i]->state == PEER_CLOSED)
+            return i;
+    return -1;
+}
+
+static int add_peer(int *at, struct feed *feed, const char *endpoint)
+{
+    bool full = feed->peer_count == FEED_PEERS_MAX;
+    *at = full ? vacant_peer(feed) : feed->peer_count;
+    if (*at < 0)
+        return err_set(ERR_ARG, "more than %d loaders", FEED_PEERS_MAX);
+    struct peer *peer = full ? feed->peers[*at] : calloc(1, sizeof(*peer));
     if (!peer)
         return err_set(ERR_NOMEM, "loaders: out of memory");
+    *peer = (struct peer){.opened_ns = clock_ns()};
     snprintf(peer->endpoint, sizeof(peer->endpoint), "%s", endpoint);
-    peer->opened_ns = clock_ns();
-    feed->peers[feed->peer_count++] = peer;
+    feed->peers[*at] = peer;
+    feed->peer_count += !full;
     if (!endpoint_is_local(endpoint))
         log_warn("loader %s: plain TCP, neither encrypted nor authenticated", endpoint);
     return ERR_OK;
@@ -93,7 +105,7 @@ static int follow_list(struct feed *feed, char (*endpoints)[ENDPOINT_BYTES], int
         while (at < feed->peer_count && strcmp(feed->peers[at]->endpoint, endpoints[i]) != 0)
             at++;
         if (at == feed->peer_count) {
-            int code = add_peer(feed, endpoints[i]);
+            int code = add_peer(&at, feed, endpoints[i]);
             if (code)
                 return code;
         }
@@ -196,6 +208,7 @@ static void flush(struct feed *feed)
         for (unsigned j = 0; j < feed->peers[i]->request_count; j++)
             feed->peers[i]->requests[j].chunk = NULL;
     ledger_clear(feed->ledger);
+    feed->audits = 0;
     pthread_mutex_lock(&feed->lock);
     feed->armed = 0;
     feed->flush = false;
@@ -263,6 +276,29 @@ static void complain(struct feed *feed, int64_t now)
     }
 }
 
+/* Says that nobody is there to make what is wanted. */
+static void complain_idle(struct feed *feed, int64_t now, unsigned ready)
+{
+    if (ready > 0 || ledger_count(feed->ledger) == 0) {
+        if (feed->said_idle && ready > 0)
+            log_info("a loader is there again after %.1f s",
+                     (double)(now - feed->idle_ns) / (double)SECOND_NS);
+        feed->idle_ns = 0;
+        feed->said_idle = false;
+        return;
+    }
+    if (!feed->idle_ns)
+        feed->idle_ns = now;
+    if (feed->said_idle || now - feed->idle_ns < MISSING_SECONDS * SECOND_NS)
+        return;
+    char limit[64] = "for ever";
+    if (feed->config.stall_limit_seconds > 0)
+        snprintf(limit, sizeof(limit), "%g s (--stall-limit)", feed->config.stall_limit_seconds);
+    log_warn("no loader is connected: %u chunks are waited for, %s", ledger_count(feed->ledger),
+             limit);
+    feed->said_idle = true;
+}
+
 /* What feed_open and feed_pop want to know. */
 static void publish_state(struct feed *feed, int64_t now)
 {
@@ -276,6 +312,7 @@ static void publish_state(struct feed *feed, int64_t now)
         usable += peer->state != PEER_REFUSED && !peer->unlisted;
         ready += peer->state == PEER_READY;
     }
+    complain_idle(feed, now, ready);
     pthread_mutex_lock(&feed->lock);
     bool changed = answering != feed->answering || usable != feed->usable;
     feed->answering = answering;

@@ -21,8 +21,7 @@ enum {
     MESSAGES_AT_ONCE = 32,
     FIRST_WINDOW = 2,
     RETRY_MS = 100,
-    RETRY_MAX_MS = 5000,
-    SUSPECT_LOSSES = 2,
+    RETRY_MAX_MS = 1000,
 };
 
 static int64_t ns_of(double seconds)
@@ -38,7 +37,7 @@ int feed_peer_open(struct feed *feed, struct peer *peer)
     peer->state = code ? PEER_CLOSED : PEER_OPENING;
     peer->window = FIRST_WINDOW;
     peer->credits = 0;
-    peer->offered = 0;
+    peer->offered = peer->challenged = peer->passed = 0;
     peer->service_s = 0;
     peer->answer_ns = 0;
     return code;
@@ -50,14 +49,17 @@ static void hang_up(struct feed *feed, int number, bool lost)
 {
     struct peer *peer = feed->peers[number];
     for (unsigned i = 0; i < peer->request_count; i++) {
-        struct ledger_chunk *chunk = peer->requests[i].chunk;
+        const struct peer_request *request = &peer->requests[i];
+        struct ledger_chunk *chunk = request->chunk;
+        if (request->challenge)
+            feed->specs[request->spec].challenge_losses += lost;
         if (!chunk)
             continue;
         ledger_lost(feed->ledger, chunk, number, lost);
-        if (lost && chunk->losses == SUSPECT_LOSSES)
+        if (lost && chunk->losses == FEED_SUSPECT_LOSSES)
             log_warn("chunk %" PRIu64 " of epoch %u was at %d loaders that were lost: one of its "
-                     "records may be the cause",
-                     chunk->chunk, chunk->epoch, SUSPECT_LOSSES);
+                     "records may be the cause; its samples are decoded in processes of their own",
+                     chunk->chunk, chunk->epoch, FEED_SUSPECT_LOSSES);
     }
     peer->request_count = 0;
     sock_close(peer->sock, 0);
@@ -211,9 +213,11 @@ void feed_peer_deadlines(struct feed *feed, int number, int64_t now_ns)
             feed_peer_lose(feed, number, "does not answer any more");
             return;
         }
-        if (age <= deadline || request->overdue || !request->chunk)
+        if (age <= deadline || request->overdue)
             continue;
         request->overdue = true;
+        if (!request->chunk)
+            continue;
         peer->window = 1;
         if (ledger_overdue(feed->ledger, request->chunk))
             log_verbose("loader %s: chunk %" PRIu64 " is overdue after %.1f s", peer->endpoint,

@@ -23,6 +23,11 @@ enum {
     FEED_SPECS_MAX = 64,
     FEED_SLOTS_MAX = 1024,
     FEED_RANGES_MAX = 256,
+    FEED_CULPRITS_MAX = 256,
+    FEED_AUDITS_MAX = 64,    /* waiting for a second loader */
+    FEED_SUSPECT_LOSSES = 2, /* so many loaders lost: its samples are isolated */
+    FEED_CHALLENGE_EPOCH = 0,
+    FEED_CHALLENGE_CHUNK = 0,
 };
 
 enum slot_state { SLOT_FREE, SLOT_ARMED, SLOT_FILLING, SLOT_READY, SLOT_HELD };
@@ -46,10 +51,22 @@ struct feed_slot {
     struct hash128 receipt;
 };
 
-struct feed_spec { /* complete before a slot that uses it is armed, then constant */
+struct feed_spec {
+    /* Complete before a slot that uses it is armed, then constant. */
     struct spec spec;
     struct hash128 hash;
     int store; /* in feed->stores */
+    /* Owner: lock. */
+    bool challenge_known;
+    struct hash128 challenge;
+    char witness[ENDPOINT_BYTES + 8]; /* who said so */
+    unsigned challenge_losses;        /* owner: io */
+};
+
+/* A record that ended the process which decoded it. */
+struct feed_culprit {
+    int store; /* in feed->stores */
+    uint32_t id;
 };
 
 enum peer_state {
@@ -63,22 +80,24 @@ enum peer_state {
 
 struct peer_request {
     uint64_t id;
-    struct ledger_chunk *chunk; /* NULL: answered by another, or flushed */
+    struct ledger_chunk *chunk; /* NULL: answered by another, or flushed, or a challenge */
     int spec;
     uint32_t epoch;
     uint64_t index;
     int64_t asked_ns;
-    bool overdue;
+    bool challenge, isolate, overdue;
 };
 
 struct peer { /* owner: io */
     char endpoint[ENDPOINT_BYTES];
     enum peer_state state;
     struct sock *sock;
-    unsigned credits;  /* advertised */
-    unsigned window;   /* that we use of them */
-    unsigned stores;   /* bit i: has feed->stores[i] */
-    uint64_t offered;  /* bit i: knows feed->specs[i] */
+    unsigned credits; /* advertised */
+    unsigned window;  /* that we use of them */
+    unsigned stores;  /* bit i: has feed->stores[i] */
+    uint64_t offered; /* bit i: knows feed->specs[i] */
+    uint64_t challenged,
+        passed;        /* bit i: was asked for the challenge of feed->specs[i], answered it */
     double service_s;  /* smoothed time between its answers while busy; 0: not known */
     int64_t answer_ns; /* last answer */
     int64_t opened_ns, greeted_ns, retry_ns;
@@ -131,6 +150,14 @@ struct feed {
     struct sock_context *context;
     struct sock_message *message;
     struct ledger *ledger;
+    struct hash128 self_test; /* the first loader's */
+    char self_test_witness[ENDPOINT_BYTES];
+    struct feed_culprit culprits[FEED_CULPRITS_MAX];
+    int culprit_count;
+    int audits; /* chunks in the ledger that are fetched a second time */
+    bool said_unaudited;
+    int64_t idle_ns; /* since when no loader is connected; 0: one is */
+    bool said_idle;
     struct peer *peers[FEED_PEERS_MAX];
     int peer_count;
     uint64_t next_request;
@@ -179,6 +206,30 @@ bool feed_peer_request(struct feed *feed, int number, const struct peer_request 
 
 /* Takes the message that was received from it. */
 void feed_answer(struct feed *feed, int number);
+
+/* ---- feed_identity.c: whether loaders make the same stream ---- */
+
+/* The answer to a challenge. ERR_PEER: it would make another stream. */
+int feed_identity_challenge(struct feed *feed, int number, int spec, struct hash128 hash);
+
+/* A chunk was delivered: wants it once more from another loader when it is one to be audited. */
+void feed_identity_delivered(struct feed *feed, int number, const struct ledger_chunk *chunk,
+                             struct hash128 hash);
+
+/* The second answer to an audited chunk. */
+void feed_identity_audit(struct feed *feed, int number, const struct ledger_chunk *chunk,
+                         struct hash128 hash);
+
+/* ---- feed_poison.c: records that end the loaders which decode them ---- */
+
+/* An isolated chunk's culprits. ERR_PEER: it names impossible ones. */
+int feed_poison_learn(struct feed *feed, const struct peer_request *request,
+                      const struct frame_chunk *chunk);
+
+/* Whether the samples of this chunk, which was at so many loaders that were lost, have to be
+ * decoded in processes of their own. */
+bool feed_poison_suspects(const struct feed *feed, int spec, uint32_t epoch, uint64_t chunk,
+                          unsigned losses);
 
 /* ---- feed_synthetic.c ---- */
 

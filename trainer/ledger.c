@@ -66,7 +66,7 @@ struct ledger_chunk *ledger_add(struct ledger *ledger, int spec, uint32_t epoch,
     added->target = target;
     added->place = place;
     added->sequence = ledger->sequence++;
-    added->holders[0] = added->holders[1] = LEDGER_NOBODY;
+    added->shunned = added->holders[0] = added->holders[1] = LEDGER_NOBODY;
     added->behind = ledger->first_all;
     if (added->behind)
         added->behind->before = added;
@@ -85,7 +85,7 @@ struct ledger_chunk *ledger_next(struct ledger *ledger, int peer,
                                  bool (*usable)(void *user, int spec), void *user)
 {
     for (struct ledger_chunk *chunk = ledger->wanted; chunk; chunk = chunk->next)
-        if (!holds(chunk, peer) && usable(user, chunk->spec))
+        if (!holds(chunk, peer) && chunk->shunned != peer && usable(user, chunk->spec))
             return chunk;
     return NULL;
 }

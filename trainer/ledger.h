@@ -8,6 +8,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/hash.h"
+
 enum { LEDGER_NOBODY = -1 };
 
 struct ledger;
@@ -16,8 +18,10 @@ struct ledger_chunk {
     int spec; /* the owner's number for it */
     uint32_t epoch;
     uint64_t chunk;
-    void *target;   /* the owner's: where it goes ... */
-    uint32_t place; /* ... and which place there */
+    void *target;            /* the owner's: where it goes ... */
+    uint32_t place;          /* ... and which place there */
+    int shunned;             /* a peer that is not to have it, or LEDGER_NOBODY */
+    struct hash128 expected; /* the owner's: of an audit, what the shunned peer sent */
 
     /* The ledger's own. */
     uint64_t sequence;                    /* earlier ones are asked for first */

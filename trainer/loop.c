@@ -134,6 +134,8 @@ static int save(struct loop *loop, bool best)
 {
     struct checkpoint *saved = &loop->saved;
     *saved = *loop->at;
+    saved->has_challenge =
+        feed_challenge(&saved->challenge, loop->session->feed, &loop->session->train_spec);
     saved->loss_scale = loop->scaler.scale;
     saved->loss_scale_good_steps = loop->scaler.good_steps;
     saved->loss_scale_bad_steps = loop->scaler.bad_steps;

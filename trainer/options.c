@@ -59,8 +59,6 @@ static int unsupported(const char *option, const char *way_out)
 static int check_supported(const struct options *options)
 {
     const struct run_options *run = &options->run;
-    if (run->audit > 0)
-        return unsupported("--audit", "leave it out");
     if (run->secret_key || run->server_keys)
         return unsupported("--secret-key, --server-keys (CURVE)", "use loopback, ipc or a tunnel");
     return 0;

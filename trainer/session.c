@@ -59,6 +59,7 @@ static int open_feed(struct session *session)
         .loaders = run->loaders,
         .run = run->out,
         .stall_limit_seconds = run->stall_limit,
+        .audit_share = run->audit,
         .alloc = batch_alloc,
         .free = batch_free,
         .user = session,

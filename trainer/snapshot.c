@@ -74,6 +74,10 @@ static void collect_pairs(struct pairs *pairs, const struct checkpoint *checkpoi
         add_hash(pairs, "val_fingerprint", checkpoint->val_fingerprint);
     else
         add_text(pairs, "val_fingerprint", "");
+    if (checkpoint->has_challenge)
+        add_hash(pairs, "challenge", checkpoint->challenge);
+    else
+        add_text(pairs, "challenge", "");
     add_real(pairs, "loss_scale", checkpoint->loss_scale);
     add_integer(pairs, "loss_scale_good_steps", checkpoint->loss_scale_good_steps);
     add_integer(pairs, "loss_scale_bad_steps", checkpoint->loss_scale_bad_steps);

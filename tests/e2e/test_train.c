@@ -601,7 +601,7 @@ static void wrong_calls_are_refused(void **state)
     free(log);
     char *fresh = join(place.directory, "fresh");
     assert_int_equal(RUN(fresh, "--total-batch", "60"), 2);
-    assert_int_equal(RUN(fresh, "--audit", "0.5"), 1);
+    assert_int_equal(RUN(fresh, "--audit", "1.5"), 2);
     assert_int_equal(RUN(fresh, "--init", place.quiet), 1);
     assert_int_equal(RUN(fresh, "--teacher", place.recipe), 1);
     log = read_file(place.directory, "trainer.log");

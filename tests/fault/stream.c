@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -87,6 +88,7 @@ static const char *loader_program(void)
 /* Never returns; the child of a fork. */
 static void become_loader(const char *program, const char *const *arguments, const char *log)
 {
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves nobody behind */
     int fd = open(log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
     if (fd >= 0)
         dup2(fd, STDERR_FILENO);
@@ -174,6 +176,31 @@ int stream_run(const char *const *arguments, char *text, size_t text_bytes)
     read_text(text, text_bytes, log);
     unlink(log);
     return status;
+}
+
+static char capture_path[STREAM_PATH_BYTES];
+static int capture_kept = -1;
+
+void stream_capture_begin(const char *directory)
+{
+    snprintf(capture_path, sizeof(capture_path), "%s/stderr", directory);
+    fflush(stderr);
+    capture_kept = dup(STDERR_FILENO);
+    int fd = open(capture_path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, 0600);
+    assert_true(capture_kept >= 0 && fd >= 0 && dup2(fd, STDERR_FILENO) >= 0);
+    close(fd);
+}
+
+char *stream_capture_end(void)
+{
+    fflush(stderr);
+    dup2(capture_kept, STDERR_FILENO);
+    close(capture_kept);
+    char *text = malloc(1 << 16);
+    assert_non_null(text);
+    read_text(text, 1 << 16, capture_path);
+    fputs(text, stderr);
+    return text;
 }
 
 bool stream_log_has(const struct stream_loader *loader, const char *text)
@@ -269,7 +296,7 @@ struct hash128 stream_offline_receipt(const char *path, const struct spec *spec,
     struct hash128 sum = {0, 0};
     for (uint64_t i = 0; i < chunks; i++) {
         struct chunk_build build = {.labels = labels, .pixels = pixels, .ids = ids};
-        if (builder_chunk(builder, &build, store, spec, epoch, i, true))
+        if (builder_chunk(builder, &build, store, spec, epoch, i, false))
             fail_msg("builder_chunk: %s", err_message());
         sum = hash128_add(sum, receipt_of_chunk(spec_hash(spec), epoch, i, labels,
                                                 build.samples * chunk_label_bytes_of(spec), pixels,

@@ -49,6 +49,11 @@ int stream_stop(struct stream_loader *loader);
 /* Runs the loader to its end with these arguments (after the program's name, NULL-terminated) and
  * returns its exit status; its stderr goes to text. */
 int stream_run(const char *const *arguments, char *text, size_t text_bytes);
+/* What this process writes to stderr goes to a file in the directory until stream_capture_end(),
+ * which returns it; the caller frees. */
+void stream_capture_begin(const char *directory);
+char *stream_capture_end(void);
+
 bool stream_log_has(const struct stream_loader *loader, const char *text);
 
 /* The spec of these tests: random window after padding, flip, mixup, shuffled. */
@@ -64,7 +69,8 @@ struct feed *stream_feed(const char *loaders, double stall_limit_seconds);
 /* Pops `batches` micro-batches and adds their receipts to *receipt; the samples seen. */
 uint64_t stream_pull(struct feed *feed, uint64_t batches, struct hash128 *receipt);
 
-/* The receipt of the epoch of this store, built in this process without any network. */
+/* The receipt of the epoch of this store, built in this process without any network; what is
+ * damaged is substituted. */
 struct hash128 stream_offline_receipt(const char *path, const struct spec *spec, uint32_t epoch);
 
 void stream_assert_equal(struct hash128 a, struct hash128 b);

@@ -268,25 +268,17 @@ static void all_gone_and_back(void **state)
 static void nobody_answers(void **state)
 {
     struct place *place = *state;
-    char endpoint[TESTING_PATH_BYTES], log[TESTING_PATH_BYTES], line[ROOM];
+    char endpoint[TESTING_PATH_BYTES], line[ROOM];
     testing_endpoint(endpoint, place->directory);
-    testing_path(log, place->directory, "stderr");
-    fflush(stderr);
-    int kept = dup(STDERR_FILENO);
-    assert_non_null(freopen(log, "w", stderr));
+    stream_capture_begin(place->directory);
     const struct feed_config config = {.loaders = endpoint, .stall_limit_seconds = 5};
     struct feed *feed;
     int code = feed_open(&feed, &config);
-    fflush(stderr);
-    dup2(kept, STDERR_FILENO);
-    close(kept);
+    char *text = stream_capture_end();
     assert_int_equal(code, ERR_PEER);
     assert_non_null(strstr(err_message(), "no loader answered"));
-    uint8_t *text;
-    size_t bytes;
-    assert_int_equal(file_read(&text, &bytes, log, 1 << 16), 0);
     snprintf(line, sizeof(line), "no loader answers at %s (still trying)", endpoint);
-    assert_non_null(strstr((char *)text, line));
+    assert_non_null(strstr(text, line));
     free(text);
 }
 

@@ -21,7 +21,8 @@ static struct render *render;
 
 static int open_both(void **state)
 {
-    return builder_open(&builder, DECODER_AUTO) || render_open(&render, DECODER_REFERENCE);
+    return builder_open(&builder, DECODER_AUTO) ||
+           render_open(&render, DECODER_REFERENCE, cpu_level());
 }
 
 static int close_both(void **state)

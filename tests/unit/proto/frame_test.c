@@ -48,7 +48,8 @@ static struct frame some_frame(enum frame_kind kind)
         frame.hello_reply = (struct frame_hello_reply){.protocol = FRAME_PROTOCOL,
                                                        .program = "satchel-loader",
                                                        .credits = 9,
-                                                       .store_count = FRAME_MAX_STORES};
+                                                       .store_count = FRAME_MAX_STORES,
+                                                       .self_test = a};
         for (int i = 0; i < FRAME_MAX_STORES; i++) {
             struct frame_store *store = &frame.hello_reply.stores[i];
             *store = (struct frame_store){.fingerprint = a,
@@ -66,7 +67,12 @@ static struct frame some_frame(enum frame_kind kind)
         frame.request = (struct frame_request){a, UINT32_MAX, UINT64_MAX, 77, true};
         break;
     case FRAME_CHUNK:
-        frame.chunk = (struct frame_chunk){b, 3, 4, 5, 4, 1, 2};
+        frame.chunk =
+            (struct frame_chunk){b, 3, 4, 5, 4, 1, 2, .culprit_count = FRAME_MAX_CULPRITS};
+        for (int i = 0; i < FRAME_MAX_CULPRITS; i++) {
+            frame.chunk.culprits[i].id = UINT32_MAX;
+            memset(frame.chunk.culprits[i].class_id, 'n', FRAME_CLASS_ID_BYTES - 1);
+        }
         break;
     case FRAME_REFUSE:
         frame.refuse = (struct frame_refuse){FRAME_REASON_MESSAGE, 6, ""};
@@ -135,6 +141,7 @@ static void assert_within_ranges(const struct frame *frame)
     case FRAME_CHUNK:
         assert_in_range(frame->chunk.samples, 1, SPEC_MAX_CHUNK_SIZE);
         assert_true(frame->chunk.masked <= frame->chunk.samples);
+        assert_true(frame->chunk.culprit_count <= FRAME_MAX_CULPRITS);
         break;
     case FRAME_REFUSE:
         assert_in_range(frame->refuse.reason, FRAME_REASON_PROTOCOL, FRAME_REASON_MESSAGE);

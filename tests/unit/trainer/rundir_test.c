@@ -309,7 +309,6 @@ static void unsupported_is_refused(void **state)
 {
     static struct options options;
     static const char *const refused[][2] = {
-        {"--audit", "0.1"},
         {"--secret-key", "k"},
         {"--server-keys", "d"},
     };
