@@ -48,10 +48,16 @@ static int open_known(struct backend **out, const struct backend_ops **ops,
     return code;
 }
 
-/* The reference emulates fp16, slowly, for comparisons: nobody means that by "auto". */
-static bool is_meant(const struct known *what, bool named, const struct backend_config *config)
+/* What "auto" leaves out: a module with all its libraries where the precision is not its own, and
+ * the reference's slow fp16, which is for comparisons. */
+static bool is_meant(const struct known *what, const char *device, bool named,
+                     const struct backend_config *config)
 {
-    return named || what->ops != &backend_ref || config->precision != PRECISION_FP16;
+    bool halves = config->precision == PRECISION_FP16;
+    if (named)
+        return true;
+    return what->symbol ? halves || strcmp(device, what->device) == 0
+                        : !halves || what->ops != &backend_ref;
 }
 
 static bool allows(const char *wish, const char *have)
@@ -70,7 +76,7 @@ int backend_open(struct backend **out, const struct backend_ops **ops, const cha
     bool named = strcmp(backend, "auto") != 0;
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
         if (!allows(device, known[i].device) || !allows(backend, known[i].name) ||
-            !is_meant(&known[i], named, config))
+            !is_meant(&known[i], device, named, config))
             continue;
         int failure = open_known(out, ops, &known[i], config);
         if (!failure)

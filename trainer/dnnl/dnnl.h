@@ -5,7 +5,7 @@
 #ifndef TRAINER_DNNL_DNNL_H
 #define TRAINER_DNNL_DNNL_H
 
-#include "trainer/dnnl/arena.h"
+#include "trainer/arena.h"
 #include "trainer/dnnl/kernels.h"
 #include "trainer/dnnl/primitives.h"
 #include "trainer/ref/ref.h"

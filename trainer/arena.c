@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "trainer/dnnl/arena.h"
+#include "trainer/arena.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -22,7 +22,7 @@ struct arena {
     size_t bytes;
 };
 
-static const size_t align = 64;
+static const size_t align = 256;            /* what GPUs' libraries like; cache lines too */
 static const size_t page = (size_t)2 << 20; /* a huge one: fewer misses of the address cache */
 
 struct arena *arena_open(void)
@@ -100,7 +100,7 @@ static struct block *largest_left(const struct arena *arena)
     return best;
 }
 
-int arena_place(struct arena *arena)
+int arena_plan(struct arena *arena)
 {
     struct block *what;
     while (!arena->failed && (what = largest_left(arena)) != NULL) {
@@ -110,10 +110,21 @@ int arena_place(struct arena *arena)
             arena->bytes = what->at + what->bytes;
     }
     arena->bytes = (arena->bytes + page) / page * page;
-    void *memory = MAP_FAILED;
-    if (!arena->failed)
-        memory =
-            mmap(NULL, arena->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return arena->failed ? err_set(ERR_NOMEM, "no memory for planning a program") : 0;
+}
+
+size_t arena_offset(const struct arena *arena, int block)
+{
+    return arena->blocks[block].at;
+}
+
+int arena_place(struct arena *arena)
+{
+    int code = arena_plan(arena);
+    if (code)
+        return code;
+    void *memory =
+        mmap(NULL, arena->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)
         return err_set(ERR_NOMEM, "no memory for a program of %zu MiB", arena->bytes >> 20);
     madvise(memory, arena->bytes, MADV_HUGEPAGE);

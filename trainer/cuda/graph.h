@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The operation graphs that a net is made of, described for cuDNN 9 (NVIDIA cuDNN backend API).
+ *
+ * Maps are fp16, NHWC, channels padded (layout.h); weights fp16 KRSC; everything a channel has is
+ * fp32, but the bias of GRAPH_CONV_BIAS. Computation is fp32. Masks have one bit an element. */
+#ifndef TRAINER_CUDA_GRAPH_H
+#define TRAINER_CUDA_GRAPH_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "trainer/cuda/describe.h"
+
+enum graph_kind {
+    GRAPH_CONV,              /* y = w * x */
+    GRAPH_CONV_BIAS,         /* out = relu(w * x + residual + bias): inference, BN folded in */
+    GRAPH_CONV_DATA,         /* dx = or += w' * dy */
+    GRAPH_CONV_WEIGHT,       /* dw = x' * dy */
+    GRAPH_NORM,              /* out = relu(BN(y) + residual), mask; mean and 1/std of the batch */
+    GRAPH_NORM_BACKWARD,     /* dz = mask dout; dy, dscale, dbias from dz */
+    GRAPH_SCALE,             /* frozen BN: out = relu(scale y + bias + residual), mask */
+    GRAPH_SCALE_BACKWARD,    /* dz = mask dout; dy = scale dz */
+    GRAPH_MAX_POOL,          /* out, index of each maximum in its window */
+    GRAPH_MAX_POOL_BACKWARD, /* dx from dout and index */
+    GRAPH_AVG_POOL,          /* ceil mode, padding not counted; kernel 0: the whole map */
+    GRAPH_AVG_POOL_BACKWARD,
+    GRAPH_KINDS
+};
+
+/* The tensors of a graph by what they are; the number is also their unique id (duplicates would
+ * not be noticed by cuDNN), 1 and up. */
+enum graph_role {
+    GRAPH_NOTHING,
+    GRAPH_X, /* input map of a convolution or pool */
+    GRAPH_W,
+    GRAPH_Y,        /* output of a convolution, input of BN */
+    GRAPH_BIAS,     /* [out channels]: fp16 in GRAPH_CONV_BIAS, else fp32 */
+    GRAPH_SCALE_OF, /* [out channels] gamma, or the frozen scale */
+    GRAPH_MEAN,     /* [out channels] of the batch */
+    GRAPH_INVERSE,  /* [out channels] 1 / sqrt(biased variance + epsilon) */
+    GRAPH_RESIDUAL,
+    GRAPH_OUT,
+    GRAPH_MASK,    /* out > 0, one bit an element */
+    GRAPH_INDEX,   /* int8 */
+    GRAPH_EPSILON, /* a float on the host */
+    GRAPH_ZERO,    /* a float on the host */
+    GRAPH_DOUT,    /* gradient of out */
+    GRAPH_DZ,      /* behind ReLU's mask: also the residual's gradient */
+    GRAPH_DY,
+    GRAPH_DX,
+    GRAPH_DW,
+    GRAPH_DSCALE,
+    GRAPH_DBIAS,
+    GRAPH_ROLES /* virtual tensors have ids from here on */
+};
+
+/* A graph without its memory. Equal bytes, equal graph: start from a zeroed one. Channels are
+ * padded; out_* belong to y, out, dout and dy. */
+struct graph_spec {
+    int32_t kind, batch;
+    int32_t in_channels, in_height, in_width, out_channels, out_height, out_width;
+    int32_t kernel, stride, pad;
+    int32_t relu, residual; /* present */
+    int32_t accumulate;     /* GRAPH_CONV_DATA: adds to dx */
+    int32_t keep;           /* dz is stored */
+    int32_t infers;         /* GRAPH_MAX_POOL: no index */
+};
+
+struct graph {
+    struct describe describe; /* all of its descriptors */
+    cudnnBackendDescriptor_t ops[8];
+    int op_count;
+    enum graph_role roles[GRAPH_ROLES]; /* of the tensors in memory, those on the host too */
+    int role_count;
+    int virtual_count;
+    cudnnBackendDescriptor_t descriptor; /* finalised operation graph */
+};
+
+/* Describes it; handle NULL: for a device that is only described. Failure is in
+ * graph->describe.status. Release with describe_release(&graph->describe, 0). */
+void graph_describe(struct graph *graph, const struct graph_spec *spec, cudnnHandle_t handle);
+
+/* "conv 64>256 1x1/1 56x56 n256", for people. */
+void graph_name(char *text, size_t bytes, const struct graph_spec *spec);
+
+#endif

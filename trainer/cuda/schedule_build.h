@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the forward and the backward half of a schedule share while it is built. */
+#ifndef TRAINER_CUDA_SCHEDULE_BUILD_H
+#define TRAINER_CUDA_SCHEDULE_BUILD_H
+
+#include "trainer/cuda/schedule.h"
+
+struct node_blocks { /* of the arena; -1: not there */
+    int y, out, mask, index, mean, inverse, scale, shift;
+    int grad;        /* of out */
+    bool needs_grad; /* it or something before it is trained */
+    bool frozen;     /* BN with running statistics in training too */
+};
+
+struct building {
+    struct schedule *schedule;
+    const struct net *net;
+    struct node_blocks *nodes;
+    size_t complete; /* of the slot, so far */
+    int bucket;      /* the next to be gathered */
+};
+
+/* Appends a step; NULL when memory is out. Valid until the next one. */
+struct step *schedule_step(struct building *building, enum step_kind kind, int node);
+
+/* Puts a block to a role of the last step and lets it live until then. */
+void schedule_use(struct building *building, enum graph_role role, int block);
+void schedule_put(struct building *building, enum graph_role role, enum place_kind kind, int index);
+
+/* A block of the last step. */
+int schedule_want(struct building *building, size_t bytes);
+
+/* The shape of a node's graph, and a step that runs it. */
+struct graph_spec schedule_spec(const struct building *building, int node, enum graph_kind kind);
+void schedule_graph(struct building *building, int node, const struct graph_spec *spec);
+
+size_t schedule_map_bytes(const struct building *building, int node); /* fp16, of out */
+
+void schedule_forward(struct building *building);
+void schedule_backward(struct building *building);
+
+#endif

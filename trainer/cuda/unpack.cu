@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "trainer/cuda/launch.cuh"
+
+#include "trainer/cuda/kernels.h"
+
+/* (byte + (offset - mean)) * (1 / std), in this order, as trainer/unpack.c has it. */
+__device__ static float normalise(const struct kernel_unpack &args, int sample, size_t pixel,
+                                  int channel)
+{
+    const uint8_t *bytes = (const uint8_t *)args.pixels;
+    size_t at = ((size_t)sample * args.image_pixels + pixel) * args.channels + channel;
+    float shift = args.offsets[3 * sample + channel] - args.mean[channel];
+    return ((float)bytes[at] + shift) * (1.0f / args.std[channel]);
+}
+
+__device__ static uint16_t value_of_bytes(const struct kernel_unpack &args, int sample,
+                                          size_t pixel, int channel)
+{
+    const struct chunk_label label = args.labels[sample];
+    if (label.a == CHUNK_LABEL_MASKED)
+        return 0;
+    float value = normalise(args, sample, pixel, channel);
+    if (label.lam != 1.0f) {
+        int position = sample % args.chunk_size;
+        int partner = sample - position + args.chunk_size - 1 - position;
+        value = label.lam * value + (1.0f - label.lam) * normalise(args, partner, pixel, channel);
+    }
+    return to_half(value);
+}
+
+__device__ static uint16_t value_of(const struct kernel_unpack &args, int sample, size_t pixel,
+                                    int channel)
+{
+    if (channel >= args.channels || sample >= args.samples)
+        return 0;
+    if (args.bytes)
+        return value_of_bytes(args, sample, pixel, channel);
+    const uint16_t *halves = (const uint16_t *)args.pixels;
+    return halves[((size_t)sample * args.image_pixels + pixel) * args.channels + channel];
+}
+
+/* A thread has eight lanes of a pixel: one store of 16 bytes. */
+__global__ static void unpack(const struct kernel_unpack args)
+{
+    size_t groups = (size_t)args.lanes / 8;
+    size_t total = (size_t)args.batch * args.image_pixels * groups;
+    for (size_t i = thread_number(); i < total; i += thread_total()) {
+        size_t pixel = i / groups % args.image_pixels;
+        int sample = (int)(i / groups / args.image_pixels), lane = (int)(i % groups) * 8;
+        uint32_t pairs[4];
+        for (int k = 0; k < 4; k++)
+            pairs[k] = (uint32_t)value_of(args, sample, pixel, lane + 2 * k) |
+                       (uint32_t)value_of(args, sample, pixel, lane + 2 * k + 1) << 16;
+        ((uint4 *)args.out)[i] = make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
+    }
+}
+
+cudaError_t kernel_unpack(const struct kernel_unpack *args, cudaStream_t stream)
+{
+    size_t threads = (size_t)args->batch * args->image_pixels * (args->lanes / 8);
+    LAUNCH(unpack, blocks_for(threads), THREADS, 0, stream, *args);
+    return cudaGetLastError();
+}
