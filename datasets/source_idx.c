@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 
 #include "common/err.h"
+#include "datasets/filters.h"
 #include "datasets/source.h"
 #include "datasets/spill.h"
 
@@ -73,7 +74,7 @@ static int idx_open(struct idx *idx, const char *path)
     idx->archive = archive_read_new();
     if (!idx->archive)
         return err_set(ERR_NOMEM, "out of memory");
-    archive_read_support_filter_all(idx->archive);
+    filters_support(idx->archive);
     archive_read_support_format_raw(idx->archive);
     archive_read_support_format_empty(idx->archive);
     int opened = archive_read_open_filename(idx->archive, path, READ_BYTES);

@@ -11,6 +11,7 @@
 #include "common/err.h"
 #include "common/log.h"
 #include "common/stop.h"
+#include "datasets/filters.h"
 #include "datasets/spill.h"
 #include "datasets/store.h"
 
@@ -179,7 +180,7 @@ static int walk_all(struct tar_walk *walk, tar_visit visit, void *user)
     walk->archive = archive_read_new();
     if (!walk->archive)
         return err_set(ERR_NOMEM, "out of memory");
-    archive_read_support_filter_all(walk->archive);
+    filters_support(walk->archive);
     archive_read_support_format_tar(walk->archive);
     archive_read_support_format_empty(walk->archive);
     archive_read_set_callback_data(walk->archive, walk);
