@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "common/err.h"
+#include "common/log.h"
 #include "common/progress.h"
 #include "common/stop.h"
 #include "datasets/meta.h"
@@ -110,6 +111,8 @@ static int prepare(const struct pack *pack, struct place *place, size_t i, void 
         return code;
     if (place->buffer.bytes == 0)
         return err_set(ERR_DATA, "empty file");
+    if (!meta_text_is_clean(source_name(pack->source, i)))
+        return err_set(ERR_DATA, "its name is not UTF-8 or holds control characters");
     if (pack->source->channels) {
         place->width = pack->source->width;
         place->height = pack->source->height;
@@ -172,15 +175,20 @@ static struct place *wait_for(struct pack *pack, size_t i)
     return ready ? place : NULL;
 }
 
-static void give_back(struct pack *pack, struct place *place, size_t i)
+static void free_made(struct place *place)
 {
-    if (place->buffer.room > KEEP_BYTES)
-        source_buffer_free(&place->buffer);
     free(place->made);
     free(place->index);
     free(place->reason);
     place->made = place->index = NULL;
     place->reason = NULL;
+}
+
+static void give_back(struct pack *pack, struct place *place, size_t i)
+{
+    if (place->buffer.room > KEEP_BYTES)
+        source_buffer_free(&place->buffer);
+    free_made(place);
     pthread_mutex_lock(&pack->lock);
     place->ready = false;
     pack->flight_bytes -= pack->source->list.entries[i].bytes;
@@ -189,7 +197,8 @@ static void give_back(struct pack *pack, struct place *place, size_t i)
     pthread_mutex_unlock(&pack->lock);
 }
 
-static int note_bad(struct pack *pack, struct pack_result *result, size_t i, const char *reason)
+static int list_bad(const struct pack *pack, struct pack_result *result, size_t i,
+                    const char *reason)
 {
     char file[DESCRIPTION_BYTES];
     source_describe(file, sizeof file, pack->source, i);
@@ -201,12 +210,20 @@ static int note_bad(struct pack *pack, struct pack_result *result, size_t i, con
     bad->file = strdup(file);
     bad->reason = strdup(reason ? reason : "unknown reason");
     result->bad_count++;
-    if (!bad->file || !bad->reason)
-        return err_set(ERR_NOMEM, "out of memory for the list of bad files");
-    if (!pack->options->skip_bad) {
-        store_writer_discard(pack->writer);
-        pack->writer = NULL;
-    }
+    return bad->file && bad->reason ? 0
+                                    : err_set(ERR_NOMEM, "out of memory for the list of bad files");
+}
+
+/* Without skip_bad there will be nothing to publish; the rest is looked at for the list. */
+static int leave_out(struct pack *pack, struct pack_result *result, size_t i, const char *reason)
+{
+    int code = list_bad(pack, result, i, reason);
+    if (code)
+        return code;
+    if (pack->options->skip_bad)
+        return store_writer_note(pack->writer, (uint32_t)i, true);
+    store_writer_discard(pack->writer);
+    pack->writer = NULL;
     return 0;
 }
 
@@ -228,14 +245,27 @@ static int write_place(struct pack *pack, struct pack_result *result, const stru
     };
     const char *reason = record_refuse(&sample);
     if (reason)
-        return note_bad(pack, result, i, reason);
+        return leave_out(pack, result, i, reason);
     int code = store_writer_add(pack->writer, &sample);
     if (!code) {
         result->samples++;
         result->image_bytes += sample.image_bytes;
         result->indexed += sample.index != NULL;
+        code = store_writer_note(pack->writer, (uint32_t)i, false);
     }
     return code;
+}
+
+static int write_next(struct pack *pack, struct pack_result *result, const struct place *place,
+                      size_t i)
+{
+    char file[DESCRIPTION_BYTES];
+    if (place->code == ERR_DATA)
+        return leave_out(pack, result, i, place->reason);
+    if (!place->code)
+        return write_place(pack, result, place, i);
+    source_describe(file, sizeof file, pack->source, i);
+    return err_set(place->code, "%s: %s", file, place->reason ? place->reason : "out of memory");
 }
 
 static int write_all(struct pack *pack, struct pack_result *result)
@@ -243,19 +273,14 @@ static int write_all(struct pack *pack, struct pack_result *result)
     size_t count = pack->source->list.count;
     struct progress *progress = progress_open("packing", count, "images");
     int code = 0;
-    for (size_t i = 0; !code && i < count; i++) {
+    progress_resume(progress, pack->written);
+    for (size_t i = pack->written; !code && i < count; i++) {
         struct place *place = wait_for(pack, i);
         if (!place) {
-            code = err_set(ERR_IO, "stopped before it was done; nothing is left of %s",
-                           pack->options->out);
+            code = err_set(ERR_STOPPED, "stopped before it was done");
             break;
         }
-        if (place->code == ERR_DATA || place->code == ERR_IO)
-            code = note_bad(pack, result, i, place->reason);
-        else if (place->code)
-            code = err_set(place->code, "%s", place->reason ? place->reason : "out of memory");
-        else
-            code = write_place(pack, result, place, i);
+        code = write_next(pack, result, place, i);
         give_back(pack, place, i);
         progress_update(progress, i + 1, NULL);
     }
@@ -271,7 +296,8 @@ static int tag_of(uint64_t *tag, const struct source *source, const struct pack_
     if (!stream)
         return err_set(ERR_NOMEM, "out of memory");
     const uint32_t made_as[] = {options->encoding, options->recode.short_px,
-                                options->recode.long_px, (uint32_t)options->recode.quality};
+                                options->recode.long_px, (uint32_t)options->recode.quality,
+                                (uint32_t)options->index_mcus};
     for (size_t i = 0; i < sizeof made_as / sizeof *made_as; i++) {
         char number[16];
         int length = snprintf(number, sizeof number, "%" PRIu32 " ", made_as[i]);
@@ -292,17 +318,56 @@ static int tag_of(uint64_t *tag, const struct source *source, const struct pack_
     return 0;
 }
 
-static int start(struct pack *pack)
+/* Files that the run before left out: why, is not recorded. */
+static int look_again(const struct pack *pack, struct pack_result *result,
+                      const struct store_progress *progress)
 {
-    uint64_t tag = 0;
-    if (pack->options->split && !meta_text_is_clean(pack->options->split))
-        return err_set(ERR_ARG, "the split's name is not UTF-8 or holds control characters");
-    int code = tag_of(&tag, pack->source, pack->options);
-    if (!code)
-        code = store_writer_open(&pack->writer, pack->options->out);
+    struct place place = {0};
+    void *decoder = NULL;
+    int code = progress->skipped_count ? pack->options->decoder->open(&decoder) : 0;
+    for (uint32_t i = 0; !code && i < progress->skipped_count; i++) {
+        if (progress->skipped[i] >= pack->source->list.count)
+            code =
+                err_set(ERR_DATA, "%s: places that the source does not have", pack->options->out);
+        else
+            code = list_bad(pack, result, progress->skipped[i],
+                            prepare(pack, &place, progress->skipped[i], decoder)
+                                ? err_message()
+                                : "left out by the run before");
+        free_made(&place);
+    }
+    source_buffer_free(&place.buffer);
+    pack->options->decoder->close(decoder);
+    return code;
+}
+
+static int go_on(struct pack *pack, struct pack_result *result, uint64_t tag)
+{
+    struct store_progress progress;
+    size_t count = pack->source->list.count;
+    int code = store_writer_resume(&pack->writer, &progress, pack->options->out, tag);
     if (code)
         return code;
-    store_writer_set_tag(pack->writer, tag);
+    if (progress.next == UINT64_MAX)
+        progress.next = count;
+    if (progress.next > count || progress.count > count)
+        return err_set(ERR_DATA, "%s.partial: holds more than the input; remove it",
+                       pack->options->out);
+    pack->claimed = pack->written = (size_t)progress.next;
+    result->samples = progress.count;
+    result->image_bytes = progress.image_bytes;
+    result->indexed = progress.indexed;
+    if (progress.next > 0)
+        log_info("going on behind %zu of %zu images", pack->written, count);
+    return look_again(pack, result, &progress);
+}
+
+static int start(struct pack *pack, struct pack_result *result, uint64_t tag)
+{
+    int code = pack->options->resume ? go_on(pack, result, tag)
+                                     : store_writer_open(&pack->writer, pack->options->out, tag);
+    if (code)
+        return code;
     pack->place_count = (size_t)pack->options->jobs * PLACES_PER_JOB;
     pack->places = calloc(pack->place_count, sizeof *pack->places);
     pack->threads = calloc((size_t)pack->options->jobs, sizeof *pack->threads);
@@ -326,9 +391,7 @@ static void stop_workers(struct pack *pack)
         pthread_join(pack->threads[i], NULL);
     for (size_t i = 0; pack->places && i < pack->place_count; i++) {
         source_buffer_free(&pack->places[i].buffer);
-        free(pack->places[i].made);
-        free(pack->places[i].index);
-        free(pack->places[i].reason);
+        free_made(&pack->places[i]);
     }
     free(pack->places);
     free(pack->threads);
@@ -353,29 +416,85 @@ static int publish(struct pack *pack, struct pack_result *result)
         .split = pack->options->split,
         .packed_by = pack->options->packed_by,
     };
-    struct store_writer *writer = pack->writer;
-    pack->writer = NULL; /* publishing frees it */
-    int code = store_writer_publish(writer, &meta, &result->fingerprint);
+    int code = store_writer_publish(pack->writer, &meta, &result->fingerprint);
     struct stat status;
-    result->bytes = !code && stat(pack->options->out, &status) == 0 ? (uint64_t)status.st_size : 0;
+    if (code)
+        return code;
+    pack->writer = NULL;
+    result->bytes = stat(pack->options->out, &status) == 0 ? (uint64_t)status.st_size : 0;
     result->classes = meta.class_count;
+    return 0;
+}
+
+/* Resuming what is complete already. *done false: there is no store yet. */
+static int take_complete(bool *done, struct pack_result *result, const struct pack_options *options,
+                         uint64_t tag)
+{
+    struct stat status;
+    struct store *store;
+    *done = lstat(options->out, &status) == 0;
+    int code = *done ? store_open(&store, options->out) : 0;
+    if (code || !*done)
+        return code;
+    const struct store_meta *meta = store_meta(store);
+    if (store_tag(store) == tag) {
+        result->samples = meta->sample_count;
+        result->classes = meta->class_count;
+        result->fingerprint = meta->fingerprint;
+        result->indexed = meta->indexed;
+        result->bytes = (uint64_t)status.st_size;
+        log_info("%s: is complete already", options->out);
+    } else {
+        code = err_set(ERR_ARG,
+                       "%s: exists already, and was made of another input or with other "
+                       "options; remove it or choose another name",
+                       options->out);
+    }
+    store_close(store);
     return code;
+}
+
+/* What is done is kept where another run may get further. */
+static int give_up(struct pack *pack, int code)
+{
+    if (code != ERR_STOPPED && code != ERR_IO) {
+        store_writer_discard(pack->writer);
+        return code;
+    }
+    bool begun = pack->writer != NULL;
+    char reason[DESCRIPTION_BYTES];
+    snprintf(reason, sizeof reason, "%s", err_message());
+    uint32_t kept = store_writer_keep(pack->writer);
+    if (kept)
+        return err_set(code, "%s; %" PRIu32 " images are kept in %s.partial: --resume goes on",
+                       reason, kept, pack->options->out);
+    return err_set(code, begun ? "%s; nothing is left of %s" : "%s", reason, pack->options->out);
 }
 
 int pack_run(struct pack_result *result, const struct source *source,
              const struct pack_options *options)
 {
     struct pack pack = {.source = source, .options = options};
+    uint64_t tag = 0;
+    bool done = false;
     *result = (struct pack_result){0};
+    if (options->split && !meta_text_is_clean(options->split))
+        return err_set(ERR_ARG, "the split's name is not UTF-8 or holds control characters");
+    int code = tag_of(&tag, source, options);
+    if (!code && options->resume)
+        code = take_complete(&done, result, options, tag);
+    if (code || done)
+        return code;
     pthread_mutex_init(&pack.lock, NULL);
     pthread_cond_init(&pack.changed, NULL);
-    int code = start(&pack);
+    code = start(&pack, result, tag);
     if (!code)
         code = write_all(&pack, result);
     stop_workers(&pack);
     if (!code)
         code = publish(&pack, result);
-    store_writer_discard(pack.writer);
+    if (code)
+        code = give_up(&pack, code);
     pthread_cond_destroy(&pack.changed);
     pthread_mutex_destroy(&pack.lock);
     return code;

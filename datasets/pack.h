@@ -52,6 +52,7 @@ struct pack_options {
     struct pack_recode recode;    /* STORE_JPEG of files only */
     int jobs;                     /* worker threads, at least 1 */
     bool skip_bad;                /* leave bad files out instead of refusing all */
+    bool resume;                  /* go on with what a killed run left, if there is something */
     const struct image_decoder *decoder;
 };
 
@@ -70,7 +71,9 @@ struct pack_result {
 };
 
 /* Looks at stop_requested(). ERR_DATA: bad files, all listed in result->bad; nothing is left behind
- * then, nor after any other error. result must be released in any case. */
+ * then. ERR_STOPPED and ERR_IO (an input that cannot be read, a full disk) leave what is done in
+ * the partial file, for another run with resume. With resume and a complete store of the same input
+ * and options: 0, with that store's facts. result must be released in any case. */
 int pack_run(struct pack_result *result, const struct source *source,
              const struct pack_options *options);
 void pack_result_release(struct pack_result *result);

@@ -25,6 +25,7 @@
 #include "datasets/fault.h"
 #include "datasets/meta.h"
 #include "datasets/record.h"
+#include "datasets/store_partial.h"
 
 enum {
     SLOTS = 64,
@@ -232,7 +233,8 @@ static int find_map(struct store *store, const void *inside)
     return store->map ? 0 : err_set(ERR_INTERNAL, "%s: map not found", store->path);
 }
 
-static int open_meta(struct store *store)
+/* Whatever stands under the meta record's key. */
+static int open_map(struct store *store, const uint8_t **data, size_t *bytes)
 {
     MDB_val value;
     int code = get_guarded(store->slots[0].txn, store->dbi, UINT32_MAX, &value);
@@ -245,11 +247,23 @@ static int open_meta(struct store *store)
     if (code)
         return code;
     fault_register(store->map, store->file_bytes, store->path);
+    code = find(store, UINT32_MAX, data, bytes);
+    return code ? err_wrap(code, "%s", store->path) : 0;
+}
+
+static int open_meta(struct store *store)
+{
     const uint8_t *data;
     size_t bytes;
-    code = find(store, UINT32_MAX, &data, &bytes);
-    if (!code)
-        code = meta_decode(&store->meta, data, bytes);
+    int code = open_map(store, &data, &bytes);
+    if (code)
+        return code;
+    if (partial_is(data, bytes))
+        return err_set(ERR_DATA,
+                       "%s: incomplete store: packing did not finish; satchel-pack --resume goes "
+                       "on with it",
+                       store->path);
+    code = meta_decode(&store->meta, data, bytes);
     if (code)
         return err_wrap(code, "%s", store->path);
     MDB_stat stat;
@@ -258,6 +272,25 @@ static int open_meta(struct store *store)
         return err_set(ERR_DATA, "%s: damaged: %" PRIu32 " samples, but %zu records", store->path,
                        store->meta.values.sample_count, code ? 0 : stat.ms_entries);
     return 0;
+}
+
+/* A complete store's count says how far its writer came: to the end. */
+static int open_progress(struct store *store, struct partial *partial)
+{
+    const uint8_t *data;
+    size_t bytes;
+    int code = open_map(store, &data, &bytes);
+    if (code)
+        return code;
+    if (partial_is(data, bytes)) {
+        code = partial_decode(partial, data, bytes);
+        store->meta.values.sample_count = partial->count;
+    } else {
+        code = meta_decode(&store->meta, data, bytes);
+        *partial = (struct partial){
+            .tag = store->meta.tag, .next = UINT64_MAX, .count = store->meta.values.sample_count};
+    }
+    return code ? err_wrap(code, "%s", store->path) : 0;
 }
 
 /* Accepts half-built stores. */
@@ -275,7 +308,9 @@ static void dispose(struct store *store)
     free(store);
 }
 
-static int build(struct store **out, const char *path, const struct stat *status)
+/* partial NULL: the store must be complete. */
+static int build(struct store **out, const char *path, const struct stat *status,
+                 struct partial *partial)
 {
     struct store *store = calloc(1, sizeof *store);
     if (!store)
@@ -289,7 +324,7 @@ static int build(struct store **out, const char *path, const struct stat *status
     if (!code)
         code = open_transactions(store);
     if (!code)
-        code = open_meta(store);
+        code = partial ? open_progress(store, partial) : open_meta(store);
     if (code) {
         dispose(store);
         return code;
@@ -310,7 +345,7 @@ static int open_registered(struct store **out, const char *path, const struct st
     } else if (store) {
         store->users++;
     } else {
-        code = build(&store, path, status);
+        code = build(&store, path, status, NULL);
         if (!code) {
             store->next = registry;
             registry = store;
@@ -348,6 +383,46 @@ void store_close(struct store *store)
         dispose(store);
     }
     pthread_mutex_unlock(&registry_lock);
+}
+
+int store_check_head(int fd, const char *path)
+{
+    struct stat status;
+    return check_head(fd, path, &status);
+}
+
+int store_open_partial(struct store **out, struct partial *partial, const char *path, int fd)
+{
+    struct stat status;
+    *out = NULL;
+    *partial = (struct partial){0};
+    int code = check_head(fd, path, &status);
+    if (!code)
+        code = build(out, path, &status, partial);
+    return code;
+}
+
+void store_close_partial(struct store *store)
+{
+    if (store)
+        dispose(store);
+}
+
+int store_record_of_partial(struct store_record *record, const struct store *store, uint32_t id,
+                            uint64_t tag)
+{
+    const uint8_t *data;
+    size_t bytes;
+    int code = find(store, id, &data, &bytes);
+    if (code)
+        return err_wrap(code, "%s: record %" PRIu32, store->path, id);
+    const char *reason = record_decode(record, data, bytes, id, tag);
+    return reason ? err_set(ERR_DATA, "%s: record %" PRIu32 ": %s", store->path, id, reason) : 0;
+}
+
+uint64_t store_tag(const struct store *store)
+{
+    return store->meta.tag;
 }
 
 const struct store_meta *store_meta(const struct store *store)

@@ -68,6 +68,7 @@ void store_close(struct store *store); /* accepts NULL */
 
 const struct store_meta *store_meta(const struct store *store);
 const char *store_path(const struct store *store);
+uint64_t store_tag(const struct store *store); /* store_writer_set_tag's */
 
 /* The id of the class that sample id < sample_count is of, without reading it. */
 const char *store_class_of(const struct store *store, uint32_t id);
@@ -92,24 +93,44 @@ struct store_sample {
     size_t index_bytes;
 };
 
-/* Creates path.partial, growing as needed. Refuses (ERR_ARG) when path exists, and (ERR_IO) when
- * another process is writing the partial file. */
-int store_writer_open(struct store_writer **out, const char *path);
+/* How far an earlier writer came. */
+struct store_progress {
+    uint64_t next;  /* as store_writer_note said; UINT64_MAX: everything was written */
+    uint32_t count; /* samples that are there */
+    uint64_t image_bytes, indexed; /* of them */
+    const uint32_t *skipped;       /* [skipped_count], owned by the writer */
+    uint32_t skipped_count;
+};
 
-/* Sets the store's tag, which every record carries, so that a page of another store is noticed: a
- * hash of what is known beforehand, such as the names and sizes of all files. Before the first add;
- * 0 otherwise. */
-void store_writer_set_tag(struct store_writer *writer, uint64_t tag);
+/* Creates path.partial, growing as needed. tag: every record carries it, so that a page of another
+ * store is noticed: a hash of what is known beforehand, such as the names and sizes of all files.
+ * Refuses (ERR_ARG) when path or the partial file exists, and (ERR_IO) when another process is
+ * writing it. */
+int store_writer_open(struct store_writer **out, const char *path, uint64_t tag);
+
+/* Goes on with path.partial after a kill, having verified all that is in it; the same as
+ * store_writer_open when there is none or nothing in it. ERR_ARG: it has another tag; ERR_DATA: it
+ * is damaged (a crash of the machine); ERR_STOPPED. */
+int store_writer_resume(struct store_writer **out, struct store_progress *progress,
+                        const char *path, uint64_t tag);
+
+/* Place i of the source is done with, written or left out, and all before it are: an interrupted
+ * writer goes on behind it. Every i must be noted, in order. ERR_NOMEM. */
+int store_writer_note(struct store_writer *writer, uint32_t i, bool skipped);
 
 /* Appends the next id. ERR_ARG: a sample that a reader would refuse (size, geometry); ERR_IO: disk
  * full and the like. */
 int store_writer_add(struct store_writer *writer, const struct store_sample *sample);
 
 /* Writes the meta record (sample_count, fingerprint, indexed and class_samples are filled in here),
- * syncs, renames and frees the writer, whatever happens. class_names, split and packed_by may be
- * NULL, fingerprint too. */
+ * syncs, renames and frees the writer. After an error the writer is as before: discard or keep it.
+ * class_names, split and packed_by may be NULL, fingerprint too. */
 int store_writer_publish(struct store_writer *writer, const struct store_meta *meta,
                          struct hash128 *fingerprint);
 void store_writer_discard(struct store_writer *writer); /* removes the partial file; accepts NULL */
+
+/* Leaves the partial file for store_writer_resume and frees the writer. Returns how many samples
+ * are in it; with none it is removed. Accepts NULL. */
+uint32_t store_writer_keep(struct store_writer *writer);
 
 #endif

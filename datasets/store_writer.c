@@ -19,29 +19,12 @@
 #include "common/hash.h"
 #include "datasets/meta.h"
 #include "datasets/record.h"
-#include "datasets/store.h"
+#include "datasets/store_writer_parts.h"
 
 enum {
     BATCH_BYTES = 32 << 20,
     BATCH_RECORDS = 16384, /* LMDB holds at most 131,071 dirty pages in a transaction */
     DIGEST_BYTES = 21,     /* what one sample adds to the fingerprint */
-};
-
-struct store_writer {
-    char *path, *partial;
-    int fd; /* of the partial file: the lock on it, and fsync */
-    MDB_env *env;
-    MDB_txn *txn; /* NULL between batches */
-    MDB_dbi dbi;
-    size_t map_bytes;
-    size_t batch_bytes, batch_records;
-    uint64_t tag;
-    uint32_t count, indexed, last_label;
-    uint32_t *class_samples; /* [class_room], zero from last_label + 1 on */
-    size_t class_room;
-    unsigned encoding, channels;
-    uint8_t *digests; /* [count x DIGEST_BYTES], room for digest_room samples */
-    size_t digest_room;
 };
 
 /* LMDB calls any write that the file system cut short an I/O error. One more write at the end of
@@ -57,7 +40,7 @@ static int reason_of_short_write(const struct store_writer *writer)
     return EIO;
 }
 
-static int lmdb_error(const struct store_writer *writer, int code)
+int writer_lmdb_error(const struct store_writer *writer, int code)
 {
     if (code == EIO)
         code = reason_of_short_write(writer);
@@ -66,13 +49,16 @@ static int lmdb_error(const struct store_writer *writer, int code)
                    reason);
 }
 
-static void dispose(struct store_writer *writer)
+void writer_dispose(struct store_writer *writer)
 {
+    if (!writer)
+        return;
     mdb_txn_abort(writer->txn);
     if (writer->env)
         mdb_env_close(writer->env);
     if (writer->fd >= 0)
         close(writer->fd);
+    partial_release(&writer->partial_state);
     free(writer->class_samples);
     free(writer->digests);
     free(writer->partial);
@@ -80,15 +66,20 @@ static void dispose(struct store_writer *writer)
     free(writer);
 }
 
-/* The lock keeps two programs from writing one partial file; a left-over of a killed one is emptied
- * and used. */
-static int open_partial(struct store_writer *writer)
+/* The lock keeps two programs from writing one partial file. */
+static int open_partial(struct store_writer *writer, bool resume)
 {
     struct stat status;
     if (lstat(writer->path, &status) == 0)
         return err_set(ERR_ARG, "%s: exists already; remove it or choose another name",
                        writer->path);
-    writer->fd = open(writer->partial, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+    writer->fd = open(writer->partial,
+                      O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | (resume ? 0 : O_EXCL), 0666);
+    if (writer->fd < 0 && errno == EEXIST)
+        return err_set(ERR_ARG,
+                       "%s: is there from a run that did not finish, or is being written; --resume "
+                       "goes on with it, or remove it",
+                       writer->partial);
     if (writer->fd < 0)
         return err_set(ERR_IO, "%s: %s", writer->partial, strerror(errno));
     if (flock(writer->fd, LOCK_EX | LOCK_NB) != 0) {
@@ -99,27 +90,26 @@ static int open_partial(struct store_writer *writer)
         writer->fd = -1; /* not ours: must not be removed */
         return code;
     }
-    if (ftruncate(writer->fd, 0) != 0)
-        return err_set(ERR_IO, "%s: %s", writer->partial, strerror(errno));
     return 0;
 }
 
-static int open_environment(struct store_writer *writer)
+int writer_open_environment(struct store_writer *writer)
 {
     int code = mdb_env_create(&writer->env);
     if (code)
-        return lmdb_error(writer, code);
+        return writer_lmdb_error(writer, code);
     code = mdb_env_open(writer->env, writer->partial, MDB_NOSUBDIR | MDB_NOLOCK | MDB_NOSYNC, 0666);
-    return code ? lmdb_error(writer, code) : 0;
+    return code ? writer_lmdb_error(writer, code) : 0;
 }
 
-int store_writer_open(struct store_writer **out, const char *path)
+int writer_create(struct store_writer **out, const char *path, uint64_t tag, bool resume)
 {
-    *out = NULL;
     struct store_writer *writer = calloc(1, sizeof *writer);
+    *out = NULL;
     if (!writer)
         return err_set(ERR_NOMEM, "%s: out of memory", path);
     writer->fd = -1;
+    writer->partial_state.tag = tag;
     writer->path = strdup(path);
     int code = 0;
     if (!writer->path || asprintf(&writer->partial, "%s.partial", path) < 0) {
@@ -127,20 +117,24 @@ int store_writer_open(struct store_writer **out, const char *path)
         code = err_set(ERR_NOMEM, "%s: out of memory", path);
     }
     if (!code)
-        code = open_partial(writer);
-    if (!code)
-        code = open_environment(writer);
-    if (code) {
-        store_writer_discard(writer);
-        return code;
-    }
-    *out = writer;
-    return 0;
+        code = open_partial(writer, resume);
+    if (code)
+        writer_dispose(writer);
+    else
+        *out = writer;
+    return code;
 }
 
-void store_writer_set_tag(struct store_writer *writer, uint64_t tag)
+int store_writer_open(struct store_writer **out, const char *path, uint64_t tag)
 {
-    writer->tag = tag;
+    int code = writer_create(out, path, tag, false);
+    if (!code)
+        code = writer_open_environment(*out);
+    if (code) {
+        store_writer_discard(*out);
+        *out = NULL;
+    }
+    return code;
 }
 
 /* Begins a transaction whose batch and one more record of `bytes` fit the map. */
@@ -157,25 +151,64 @@ static int begin_batch(struct store_writer *writer, size_t bytes)
         size_t wanted = 2 * needed;
         int code = mdb_env_set_mapsize(writer->env, wanted);
         if (code)
-            return lmdb_error(writer, code);
+            return writer_lmdb_error(writer, code);
         writer->map_bytes = wanted;
     }
     int code = mdb_txn_begin(writer->env, NULL, 0, &writer->txn);
     if (!code)
         code = mdb_dbi_open(writer->txn, NULL, MDB_INTEGERKEY | MDB_CREATE, &writer->dbi);
+    /* It comes last, and keys are appended in order: it goes, and comes back at the batch's end. */
+    uint32_t last = UINT32_MAX;
+    MDB_val key = {sizeof last, &last};
+    if (!code && writer->last_key)
+        code = mdb_del(writer->txn, writer->dbi, &key, NULL);
     if (code)
-        return lmdb_error(writer, code);
+        return writer_lmdb_error(writer, code);
     writer->batch_bytes = writer->batch_records = 0;
     return 0;
 }
 
-static int end_batch(struct store_writer *writer)
+static int put_last(struct store_writer *writer, const void *data, size_t bytes)
 {
+    uint32_t last = UINT32_MAX;
+    MDB_val key = {sizeof last, &last}, value = {bytes, (void *)data};
+    int code = mdb_put(writer->txn, writer->dbi, &key, &value, MDB_APPEND);
+    return code ? writer_lmdb_error(writer, code) : 0;
+}
+
+static int put_progress(struct store_writer *writer)
+{
+    writer->partial_state.count = writer->count;
+    size_t bytes = partial_bytes(&writer->partial_state);
+    uint8_t *record = malloc(bytes);
+    if (!record)
+        return err_set(ERR_NOMEM, "%s: out of memory", writer->path);
+    partial_encode(record, &writer->partial_state);
+    int code = put_last(writer, record, bytes);
+    free(record);
+    return code;
+}
+
+/* complete: the meta record is in. */
+static int end_batch(struct store_writer *writer, bool complete)
+{
+    int code = 0;
     if (!writer->txn)
         return 0;
-    int code = mdb_txn_commit(writer->txn);
+    if (writer->noted && !complete)
+        code = put_progress(writer);
+    if (code) {
+        mdb_txn_abort(writer->txn);
+        writer->txn = NULL;
+        return code;
+    }
+    code = mdb_txn_commit(writer->txn);
     writer->txn = NULL;
-    return code ? lmdb_error(writer, code) : 0;
+    if (code)
+        return writer_lmdb_error(writer, code);
+    writer->last_key = writer->noted || complete;
+    writer->kept = writer->count;
+    return 0;
 }
 
 /* Room for `bytes` under key in the current batch or a new one. */
@@ -184,7 +217,7 @@ static int reserve(struct store_writer *writer, uint32_t key_value, size_t bytes
     int code = 0;
     if (writer->txn &&
         (writer->batch_bytes + bytes > BATCH_BYTES || writer->batch_records == BATCH_RECORDS))
-        code = end_batch(writer);
+        code = end_batch(writer, false);
     if (!code && !writer->txn)
         code = begin_batch(writer, bytes);
     if (code)
@@ -192,7 +225,7 @@ static int reserve(struct store_writer *writer, uint32_t key_value, size_t bytes
     MDB_val key = {sizeof key_value, &key_value}, value = {bytes, NULL};
     code = mdb_put(writer->txn, writer->dbi, &key, &value, MDB_APPEND | MDB_RESERVE);
     if (code)
-        return lmdb_error(writer, code);
+        return writer_lmdb_error(writer, code);
     writer->batch_bytes += bytes;
     writer->batch_records++;
     *data = value.mv_data;
@@ -256,12 +289,22 @@ static const char *refuse(const struct store_writer *writer, const struct store_
     return NULL;
 }
 
+static void count_sample(struct store_writer *writer, const struct store_sample *sample)
+{
+    writer->encoding = sample->encoding;
+    writer->channels = sample->channels;
+    writer->last_label = sample->label;
+    writer->indexed += sample->index_bytes > 0;
+    writer->class_samples[sample->label]++;
+    writer->count++;
+}
+
 int store_writer_add(struct store_writer *writer, const struct store_sample *sample)
 {
     const char *reason = refuse(writer, sample);
     if (reason)
         return err_set(ERR_ARG, "%s: sample %" PRIu32 ": %s", writer->path, writer->count, reason);
-    uint8_t *record;
+    uint8_t *record = NULL;
     int code = reach_classes(writer, (size_t)sample->label + 1);
     if (!code)
         code = reserve(writer, writer->count, record_bytes(sample), &record);
@@ -269,13 +312,40 @@ int store_writer_add(struct store_writer *writer, const struct store_sample *sam
         code = remember_digest(writer, sample);
     if (code)
         return code;
-    record_encode(record, sample, writer->count, writer->tag);
-    writer->encoding = sample->encoding;
-    writer->channels = sample->channels;
-    writer->last_label = sample->label;
-    writer->indexed += sample->index_bytes > 0;
-    writer->class_samples[sample->label]++;
-    writer->count++;
+    record_encode(record, sample, writer->count, writer->partial_state.tag);
+    count_sample(writer, sample);
+    return 0;
+}
+
+int writer_recall(struct store_writer *writer, const struct store_sample *sample)
+{
+    const char *reason = refuse(writer, sample);
+    if (reason)
+        return err_set(ERR_DATA, "%s: record %" PRIu32 ": %s", writer->partial, writer->count,
+                       reason);
+    int code = reach_classes(writer, (size_t)sample->label + 1);
+    if (!code)
+        code = remember_digest(writer, sample);
+    if (!code)
+        count_sample(writer, sample);
+    return code;
+}
+
+int store_writer_note(struct store_writer *writer, uint32_t i, bool skipped)
+{
+    struct partial *state = &writer->partial_state;
+    if (skipped && state->skipped_count == writer->skipped_room) {
+        uint32_t room = 2 * writer->skipped_room + 16;
+        uint32_t *grown = reallocarray(state->skipped, room, sizeof *grown);
+        if (!grown)
+            return err_set(ERR_NOMEM, "%s: out of memory", writer->path);
+        state->skipped = grown;
+        writer->skipped_room = room;
+    }
+    if (skipped)
+        state->skipped[state->skipped_count++] = i;
+    state->next = (uint64_t)i + 1;
+    writer->noted = true;
     return 0;
 }
 
@@ -319,38 +389,42 @@ static int write_meta(struct store_writer *writer, const struct store_meta *give
     meta.class_samples = writer->class_samples;
     if (!code)
         code = fingerprint_of(&meta.fingerprint, writer, &meta);
-    uint8_t *encoded = NULL, *record;
-    size_t bytes;
+    uint8_t *encoded = NULL;
+    size_t bytes = 0;
     if (!code)
-        code = meta_encode(&encoded, &bytes, &meta, writer->tag);
+        code = meta_encode(&encoded, &bytes, &meta, writer->partial_state.tag);
+    if (!code && !writer->txn)
+        code = begin_batch(writer, bytes);
     if (!code)
-        code = reserve(writer, UINT32_MAX, bytes, &record);
-    if (!code) {
-        memcpy(record, encoded, bytes);
-        code = end_batch(writer);
-    }
+        code = put_last(writer, encoded, bytes);
+    if (!code)
+        code = end_batch(writer, true);
     free(encoded);
     *fingerprint = meta.fingerprint;
     return code;
 }
 
-/* LMDB does not write pages that were freed before they were ever written; readers demand a file
- * that reaches to the last page. */
-static int complete_file(struct store_writer *writer)
+int writer_reach_last_page(const struct store_writer *writer)
 {
     MDB_envinfo info;
     MDB_stat stat;
     struct stat status;
-    int code = mdb_env_sync(writer->env, 1);
-    if (code)
-        return lmdb_error(writer, code);
     mdb_env_info(writer->env, &info);
     mdb_env_stat(writer->env, &stat);
     off_t bytes = (off_t)((info.me_last_pgno + 1) * stat.ms_psize);
     if (fstat(writer->fd, &status) != 0 ||
-        (status.st_size < bytes && ftruncate(writer->fd, bytes) != 0) || fsync(writer->fd) != 0)
-        return lmdb_error(writer, errno);
+        (status.st_size < bytes && ftruncate(writer->fd, bytes) != 0))
+        return writer_lmdb_error(writer, errno);
     return 0;
+}
+
+static int complete_file(struct store_writer *writer)
+{
+    int code = mdb_env_sync(writer->env, 1);
+    if (code)
+        return writer_lmdb_error(writer, code);
+    code = writer_reach_last_page(writer);
+    return code || fsync(writer->fd) == 0 ? code : writer_lmdb_error(writer, errno);
 }
 
 static int rename_partial(const struct store_writer *writer)
@@ -375,14 +449,12 @@ int store_writer_publish(struct store_writer *writer, const struct store_meta *m
         code = complete_file(writer);
     if (!code)
         code = rename_partial(writer);
-    if (code) {
-        store_writer_discard(writer);
+    if (code)
         return code;
-    }
     code = file_sync_directory_of(writer->path);
     if (fingerprint)
         *fingerprint = hash;
-    dispose(writer);
+    writer_dispose(writer);
     return code;
 }
 
@@ -392,5 +464,19 @@ void store_writer_discard(struct store_writer *writer)
         return;
     if (writer->fd >= 0)
         unlink(writer->partial);
-    dispose(writer);
+    writer_dispose(writer);
+}
+
+uint32_t store_writer_keep(struct store_writer *writer)
+{
+    if (!writer)
+        return 0;
+    uint32_t kept = end_batch(writer, false) == 0 || writer->kept ? writer->kept : 0;
+    if (kept == 0 || !writer->last_key) {
+        store_writer_discard(writer);
+        return 0;
+    }
+    mdb_env_sync(writer->env, 1);
+    writer_dispose(writer);
+    return kept;
 }

@@ -16,6 +16,7 @@
 #include "common/stop.h"
 #include "datasets/check.h"
 #include "datasets/fault.h"
+#include "datasets/meta.h"
 #include "datasets/pack.h"
 #include "loader/jpeg/jpeg_index.h"
 #include "tools/image_decoder.h"
@@ -23,6 +24,7 @@
 enum {
     BAD_LINES = 20, /* bad files listed on the terminal; --json lists all */
     DEFAULT_QUALITY = 90,
+    FILE_TEXT_BYTES = 2048,
 };
 
 struct values {
@@ -69,18 +71,12 @@ static const struct opt options[] = {
     {"jobs", OPT_INT, offsetof(struct values, jobs), .fallback = "0", .min = 0, .max = 1024,
      .value_name = "N", .help = "threads that read and check images; 0: one per core"},
     {"resume", OPT_FLAG, offsetof(struct values, resume),
-     .help = "go on after a kill (not in this version)"},
+     .help = "go on where a killed or stopped run came to; without one, begin"},
     {"verify", OPT_FLAG, offsetof(struct values, verify),
      .help = "read the finished store once more"},
     {"skip-bad", OPT_FLAG, offsetof(struct values, skip_bad),
      .help = "leave out undecodable files and allow empty classes, instead of making nothing"},
 };
-
-static int refuse_later(const struct values *values)
-{
-    const char *option = values->resume ? "--resume" : NULL;
-    return option ? err_set(ERR_UNSUPPORTED, "%s is not built into this version", option) : 0;
-}
 
 /* Sources that hold pixels instead of files. */
 static bool holds_pixels(const struct values *values)
@@ -114,11 +110,10 @@ static int check_arguments(const struct values *values)
         strcmp(values->source, "folder") != 0)
         return err_set(ERR_ARG, "--labels goes with --source tar and folder; %s has its own",
                        values->source);
-    if (lstat(values->out, &status) == 0)
+    if (!values->resume && lstat(values->out, &status) == 0)
         return err_set(ERR_ARG, "%s: exists already; remove it or choose another name",
                        values->out);
-    int code = check_recode(values);
-    return code ? code : refuse_later(values);
+    return check_recode(values);
 }
 
 /* What --classes-of and --class-names say about the classes. */
@@ -217,6 +212,16 @@ static void report_bad(const struct pack_result *result)
         log_warn("... and %zu more bad files (--json lists all)", result->bad_count - BAD_LINES);
 }
 
+/* JSON is UTF-8; names of files may be anything. Each byte of one that is not becomes '?'. */
+static void to_utf8(char *dst, size_t bytes, const char *name)
+{
+    bool clean = meta_text_is_clean(name);
+    size_t used = 0;
+    for (; *name && used + 1 < bytes; name++)
+        dst[used++] = clean || (*name > 0x1f && *name < 0x7f) ? *name : '?';
+    dst[used] = '\0';
+}
+
 static int print_json(const struct pack_result *result, bool published)
 {
     char fingerprint[33];
@@ -233,7 +238,9 @@ static int print_json(const struct pack_result *result, bool published)
     cJSON *list = cJSON_AddArrayToObject(root, "bad");
     for (size_t i = 0; i < result->bad_count; i++) {
         cJSON *bad = cJSON_CreateObject();
-        cJSON_AddStringToObject(bad, "file", result->bad[i].file);
+        char file[FILE_TEXT_BYTES];
+        to_utf8(file, sizeof file, result->bad[i].file);
+        cJSON_AddStringToObject(bad, "file", file);
         cJSON_AddStringToObject(bad, "reason", result->bad[i].reason);
         cJSON_AddItemToArray(list, bad);
     }
@@ -311,6 +318,7 @@ static int pack(const struct values *values, const struct source *source, bool j
         .encoding = encoding[0] == 'r' ? STORE_RAW : STORE_JPEG,
         .jobs = values->jobs ? (int)values->jobs : image_decoder_jobs(),
         .skip_bad = values->skip_bad,
+        .resume = values->resume,
         .index_mcus = values->index,
         .recode = recode,
         .decoder = &image_decoder,

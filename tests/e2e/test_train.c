@@ -89,7 +89,7 @@ static void make_store(const char *path, uint32_t count, uint64_t seed)
                                     .split = "",
                                     .packed_by = "test"};
     struct store_writer *writer;
-    assert_int_equal(store_writer_open(&writer, path), 0);
+    assert_int_equal(store_writer_open(&writer, path, 0), 0);
     for (uint32_t i = 0; i < count; i++)
         add_sample(writer, i * CLASSES / count, &seed);
     assert_int_equal(store_writer_publish(writer, &meta, NULL), 0);

@@ -41,7 +41,7 @@ void stream_check_deadline(int64_t end_ns, const char *condition)
 void stream_make_store(const char *path, uint32_t count, unsigned variant, const char *prefix)
 {
     struct store_writer *writer;
-    assert_int_equal(store_writer_open(&writer, path), 0);
+    assert_int_equal(store_writer_open(&writer, path, 0), 0);
     uint8_t image[IMAGE_BYTES];
     uint32_t state = variant + 1;
     for (uint32_t i = 0; i < count; i++) {

@@ -70,8 +70,7 @@ static struct hash128 write_store(const char *path, uint64_t tag)
     struct store_writer *writer;
     struct store_meta meta = meta_of();
     struct hash128 fingerprint;
-    assert_int_equal(store_writer_open(&writer, path), 0);
-    store_writer_set_tag(writer, tag);
+    assert_int_equal(store_writer_open(&writer, path, tag), 0);
     add_samples(writer, SAMPLES);
     assert_int_equal(store_writer_publish(writer, &meta, &fingerprint), 0);
     return fingerprint;
@@ -264,8 +263,11 @@ static void test_incomplete(void **state)
     testing_path(path, directory, "a.lmdb");
     testing_path(partial, directory, "a.lmdb.partial");
     testing_path(copy, directory, "copy.lmdb");
-    assert_int_equal(store_writer_open(&writer, path), 0);
-    assert_int_equal(store_writer_open(&second, path), ERR_IO);
+    assert_int_equal(store_writer_open(&writer, path, 0), 0);
+    assert_int_equal(store_writer_open(&second, path, 0), ERR_ARG);
+    assert_non_null(strstr(err_message(), "--resume"));
+    struct store_progress progress;
+    assert_int_equal(store_writer_resume(&second, &progress, path, 0), ERR_IO);
     assert_non_null(strstr(err_message(), "another program"));
     static uint8_t image[1 << 20];
     struct store_sample sample = {0, 10, 10, 3, STORE_JPEG, image, sizeof image, NULL, 0};
@@ -286,12 +288,12 @@ static void test_writer_refuses(void **state)
     char path[TESTING_PATH_BYTES];
     struct store_writer *writer;
     write_store(testing_path(path, testing_directory(), "a.lmdb"), 1);
-    assert_int_equal(store_writer_open(&writer, path), ERR_ARG);
+    assert_int_equal(store_writer_open(&writer, path, 0), ERR_ARG);
     assert_non_null(strstr(err_message(), "exists"));
     testing_path(path, testing_directory(), "no/such.lmdb");
-    assert_int_equal(store_writer_open(&writer, path), ERR_IO);
+    assert_int_equal(store_writer_open(&writer, path, 0), ERR_IO);
     testing_path(path, testing_directory(), "b.lmdb");
-    assert_int_equal(store_writer_open(&writer, path), 0);
+    assert_int_equal(store_writer_open(&writer, path, 0), 0);
     uint8_t byte = 1;
     struct store_sample good = {1, 1, 1, 1, STORE_RAW, &byte, 1, NULL, 0}, bad = good;
     bad.height = 2;
@@ -310,6 +312,7 @@ static void test_writer_refuses(void **state)
     assert_int_equal(store_writer_add(writer, &bad), ERR_ARG);
     struct store_meta meta = meta_of();
     assert_int_equal(store_writer_publish(writer, &meta, NULL), ERR_ARG); /* encoding differs */
+    store_writer_discard(writer);
     strcat(path, ".partial");
     assert_int_equal(access(path, F_OK), -1);
 }
@@ -328,7 +331,7 @@ static void test_largest(void **state)
     struct store_sample sample = {0, 10, 10, 3, STORE_JPEG, image, most + 1, NULL, 0};
     struct store_meta meta = meta_of();
     testing_path(path, testing_directory(), "a.lmdb");
-    assert_int_equal(store_writer_open(&writer, path), 0);
+    assert_int_equal(store_writer_open(&writer, path, 0), 0);
     assert_int_equal(store_writer_add(writer, &sample), ERR_ARG);
     sample.image_bytes = most;
     assert_int_equal(store_writer_add(writer, &sample), 0);

@@ -27,7 +27,7 @@ static inline struct store *make_store(unsigned damaged)
     struct store_writer *writer;
     struct store *store;
     testing_path(path, testing_directory(), "train.lmdb");
-    assert_int_equal(store_writer_open(&writer, path), 0);
+    assert_int_equal(store_writer_open(&writer, path, 0), 0);
     for (uint32_t id = 0; id < SAMPLES; id++) {
         struct picture_options options = {30 + (int)id * 5,
                                           60 - (int)id * 3,
