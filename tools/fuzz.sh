@@ -53,7 +53,7 @@ for target in "$@"; do
     mkdir -p "$build/corpus/$target" "$build/corpus/$target-findings"
     log=$build/corpus/$target.log
     # The targets' own stderr, warnings about inputs, is closed; a finding is run again for its report.
-    if nice -n 19 "$build/tests/fuzz/$target" -max_total_time="$seconds" -timeout=30 -rss_limit_mb=4096 -print_final_stats=1 -close_fd_mask=2 \
+    if nice -n 19 "$build/tests/fuzz/$target" -max_total_time="$seconds" -timeout=600 -rss_limit_mb=4096 -print_final_stats=1 -close_fd_mask=2 \
         -artifact_prefix="$build/corpus/$target-findings/" "$build/corpus/$target" >"$log" 2>&1 </dev/null; then
         result="no finding"
     else
