@@ -49,7 +49,9 @@ struct store {
     MDB_dbi dbi;
     const uint8_t *map; /* [file_bytes] */
     size_t file_bytes;
-    struct slot *slots; /* [SLOTS] */
+    int fd;                    /* LMDB's */
+    struct timespec file_time; /* of its last change, at opening */
+    struct slot *slots;        /* [SLOTS] */
     struct meta meta;
 };
 
@@ -169,7 +171,7 @@ static int open_environment(struct store *store)
     MDB_envinfo info;
     MDB_stat stat;
     struct stat status;
-    int fd = -1, code = mdb_env_create(&store->env);
+    int code = mdb_env_create(&store->env);
     if (code)
         return err_set(ERR_NOMEM, "%s: %s", store->path, mdb_strerror(code));
     mdb_env_set_assert(store->env, on_assertion);
@@ -179,10 +181,11 @@ static int open_environment(struct store *store)
     if (code)
         return err_set(code > 0 ? ERR_IO : ERR_DATA, "%s: cannot be opened as a store: %s",
                        store->path, mdb_strerror(code));
-    mdb_env_get_fd(store->env, &fd);
-    if (fstat(fd, &status) != 0 || status.st_ino != store->inode ||
+    mdb_env_get_fd(store->env, &store->fd);
+    if (fstat(store->fd, &status) != 0 || status.st_ino != store->inode ||
         status.st_dev != store->device || (size_t)status.st_size != store->file_bytes)
         return err_set(ERR_IO, "%s: the file changes while it is opened", store->path);
+    store->file_time = status.st_mtim;
     mdb_env_info(store->env, &info);
     mdb_env_stat(store->env, &stat);
     if (info.me_last_pgno >= store->file_bytes / stat.ms_psize)
@@ -473,6 +476,30 @@ int store_read(struct store_record *record, const struct store *store, uint32_t 
     if (!reason && (record->encoding != meta->encoding || record->channels != meta->channels))
         reason = "encoding or channels differ from the store's";
     return reason ? damaged(store, id, reason) : 0;
+}
+
+static int changed(const struct store *store, const char *how)
+{
+    return err_set(ERR_IO,
+                   "%s: the store was %s while in use; stores must not be touched: make a new one "
+                   "under another name, and start again",
+                   store->path, how);
+}
+
+int store_check_unchanged(const struct store *store, bool name)
+{
+    struct stat now;
+    if (fstat(store->fd, &now) != 0)
+        return err_set(ERR_IO, "%s: %s", store->path, strerror(errno));
+    if ((size_t)now.st_size != store->file_bytes)
+        return changed(store, "cut or extended");
+    if (now.st_mtim.tv_sec != store->file_time.tv_sec ||
+        now.st_mtim.tv_nsec != store->file_time.tv_nsec)
+        return changed(store, "written to");
+    if (name && stat(store->path, &now) == 0 &&
+        (now.st_ino != store->inode || now.st_dev != store->device))
+        return changed(store, "replaced");
+    return 0;
 }
 
 void store_announce(const struct store *store, const uint32_t *ids, size_t count)

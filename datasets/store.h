@@ -78,6 +78,11 @@ const char *store_class_of(const struct store *store, uint32_t id);
  * thread, no locks. */
 int store_read(struct store_record *record, const struct store *store, uint32_t id);
 
+/* Nobody may touch a store's file while it is in use. ERR_IO, naming it: its size or time of change
+ * is no longer what it was at opening; with `name`, also: another file has its name by now. What
+ * was read before a check that passes was right. A file that was only removed is no error. */
+int store_check_unchanged(const struct store *store, bool name);
+
 /* Tells the kernel that these records will be read soon (MADV_WILLNEED). */
 void store_announce(const struct store *store, const uint32_t *ids, size_t count);
 

@@ -68,6 +68,14 @@ int known_open_store(struct known *known, const char *name_and_file)
     return ERR_OK;
 }
 
+int known_check(const struct known *known)
+{
+    int code = ERR_OK;
+    for (int i = 0; i < known->store_count && !code; i++)
+        code = store_check_unchanged(known->stores[i].store, true);
+    return code;
+}
+
 void known_close(struct known *known)
 {
     while (known->store_count > 0)

@@ -37,6 +37,8 @@ struct known {
 
 /* Opens the store of "NAME=FILE.lmdb". ERR_ARG, ERR_IO, ERR_DATA. */
 int known_open_store(struct known *known, const char *name_and_file);
+/* ERR_IO: the file of one of the stores is no longer what it was when it was opened. */
+int known_check(const struct known *known);
 void known_close(struct known *known);
 
 const struct known_store *known_store(const struct known *known, const char *name);

@@ -281,5 +281,7 @@ int builder_chunk(struct builder *builder, struct chunk_build *out, const struct
     for (uint32_t position = 0; !code && position < (out->samples + 1) / 2; position++)
         code = build_pair(&task, position, chunk_partner(position, out->samples),
                           chunk_lam(spec, epoch, chunk, position, out->samples));
-    return code;
+    /* Whatever came of it: not from a file that somebody is writing. */
+    int changed = store_check_unchanged(store, false);
+    return changed ? changed : code;
 }

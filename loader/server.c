@@ -24,6 +24,7 @@ enum {
     TICK_MS = 500,
     RETRY_MS = 5, /* while an answer waits for room in ZeroMQ's queue */
     PING_SECONDS = 2,
+    CHECK_SECONDS = 1,
     STUCK_SECONDS = 60, /* a trainer that takes nothing for so long is dropped */
     STOP_SECONDS = 2,
     LINGER_MS = 1000,
@@ -156,6 +157,8 @@ static bool answer(struct server *server, struct job *job)
         server_free_job(server, job);
         return true;
     }
+    if (job->work.code == ERR_IO) /* a store that changes: nothing of it may be served */
+        snprintf(server->broken, sizeof(server->broken), "%s", job->work.message);
     if (job->work.code) {
         server->metrics.counts.failed++;
         talk_refuse(server, client,
@@ -231,6 +234,18 @@ static void ping_trainers(struct server *server)
             talk_send(server, server->clients.list[i], &ping);
 }
 
+/* Stores must be what they were when they were opened. */
+static int check_stores(struct server *server)
+{
+    int64_t now = clock_ns();
+    if (*server->broken)
+        return err_set(ERR_IO, "%s", server->broken);
+    if (now - server->check_ns < seconds_ns(CHECK_SECONDS))
+        return ERR_OK;
+    server->check_ns = now;
+    return known_check(&server->known);
+}
+
 static void begin_stop(struct server *server)
 {
     log_info("stopping: %u requests to finish", clients_busy(&server->clients));
@@ -273,6 +288,8 @@ int server_run(struct server *server)
             errno != EAGAIN)
             return err_set(ERR_IO, "eventfd: %s", strerror(errno));
         take_done(server);
+        if ((code = check_stores(server)))
+            return code;
         if (server->waiting)
             retry_waiting(server);
         if ((code = talk_receive(server)))

@@ -26,7 +26,9 @@ struct server {
     struct job *waiting;      /* done, but ZeroMQ's queue for their trainer was full */
     unsigned in_pool;
     bool stopping;
+    char broken[256];   /* what makes it impossible to go on, empty: nothing */
     int64_t stop_ns;    /* when waiting for the last chunks ends */
+    int64_t check_ns;   /* when stores were last looked at */
     int64_t ping_ns;    /* when trainers were last pinged */
     int64_t waiting_ns; /* since when jobs have been waiting without any progress */
 };
