@@ -7,6 +7,7 @@
 
 #include "common/err.h"
 #include "common/log.h"
+#include "datasets/file_system.h"
 #include "loader/buffer.h"
 
 enum { ANNOUNCE_BYTES = 16384 };
@@ -49,6 +50,11 @@ int known_open_store(struct known *known, const char *name_and_file)
     struct store *store;
     if ((code = store_open(&store, file)))
         return code;
+    const char *network = file_system_network(file);
+    if (network)
+        log_warn("store %s: %s lies on %s: slower, and gone when the network is; better copy it to "
+                 "this host, and check the copy with satchel-inspect --check",
+                 facts.name, file, network);
     const struct store_meta *meta = store_meta(store);
     code = frame_classes_hash(&facts.classes, meta->class_ids, meta->class_count);
     if (code) {

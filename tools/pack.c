@@ -16,6 +16,7 @@
 #include "common/stop.h"
 #include "datasets/check.h"
 #include "datasets/fault.h"
+#include "datasets/file_system.h"
 #include "datasets/meta.h"
 #include "datasets/pack.h"
 #include "loader/jpeg/jpeg_index.h"
@@ -73,7 +74,8 @@ static const struct opt options[] = {
     {"resume", OPT_FLAG, offsetof(struct values, resume),
      .help = "go on where a killed or stopped run came to; without one, begin"},
     {"verify", OPT_FLAG, offsetof(struct values, verify),
-     .help = "read the finished store once more"},
+     .help =
+         "read the finished store once more; always done where it lies on a network file system"},
     {"skip-bad", OPT_FLAG, offsetof(struct values, skip_bad),
      .help = "leave out undecodable files and allow empty classes, instead of making nothing"},
 };
@@ -204,6 +206,14 @@ static int verify(const char *path, int jobs)
     return code;
 }
 
+static bool must_verify(const struct values *values)
+{
+    const char *network = file_system_network(values->out);
+    if (network && !values->verify)
+        log_info("%s lies on %s: the store is read back from there", values->out, network);
+    return network || values->verify;
+}
+
 static void report_bad(const struct pack_result *result)
 {
     for (size_t i = 0; i < result->bad_count && i < BAD_LINES; i++)
@@ -329,7 +339,7 @@ static int pack(const struct values *values, const struct source *source, bool j
         report_bad(&result);
     else
         code = blame(&result, code);
-    if (published && values->verify)
+    if (published && must_verify(values))
         code = verify(values->out, pack_options.jobs);
     if (published)
         print_text(values->out, &result);

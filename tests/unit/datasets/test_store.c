@@ -13,6 +13,7 @@
 
 #include "common/err.h"
 #include "datasets/fault.h"
+#include "datasets/file_system.h"
 #include "datasets/record.h"
 #include "datasets/store.h"
 #include "tests/unit/testing.h"
@@ -479,14 +480,53 @@ static void test_cut_while_open(void **state)
     assert_non_null(strstr(text, "cut"));
 }
 
+static void test_network_file_systems(void **state)
+{
+    (void)state;
+    char path[TESTING_PATH_BYTES];
+    assert_string_equal(file_system_name(0x6969), "NFS");
+    assert_string_equal(file_system_name(0xfe534d42), "SMB2");
+    assert_null(file_system_name(0xef53));     /* ext4 */
+    assert_null(file_system_name(0x01021994)); /* tmpfs */
+    /* A file that is not there is where its directory is. */
+    const char *directory = file_system_network(testing_directory());
+    assert_ptr_equal(file_system_network(testing_path(path, testing_directory(), "no")), directory);
+}
+
+static void test_unchanged(void **state)
+{
+    (void)state;
+    char path[TESTING_PATH_BYTES], other[TESTING_PATH_BYTES];
+    const char *directory = testing_directory();
+    struct store *store;
+    write_store(testing_path(path, directory, "a.lmdb"), 1);
+    assert_int_equal(store_open(&store, path), 0);
+    assert_int_equal(store_check_unchanged(store, true), 0);
+    write_store(testing_path(other, directory, "b.lmdb"), 1);
+    assert_int_equal(rename(other, path), 0);
+    assert_int_equal(store_check_unchanged(store, false), 0);
+    assert_int_equal(store_check_unchanged(store, true), ERR_IO);
+    assert_non_null(strstr(err_message(), "replaced"));
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(store_check_unchanged(store, true), 0);
+    store_close(store);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),      cmocka_unit_test(test_fingerprint),
-        cmocka_unit_test(test_threads),         cmocka_unit_test(test_refuses_at_open),
-        cmocka_unit_test(test_incomplete),      cmocka_unit_test(test_writer_refuses),
-        cmocka_unit_test(test_largest),         cmocka_unit_test(test_foreign_record),
-        cmocka_unit_test(test_damage_anywhere), cmocka_unit_test(test_cut_while_open),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_fingerprint),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_refuses_at_open),
+        cmocka_unit_test(test_incomplete),
+        cmocka_unit_test(test_writer_refuses),
+        cmocka_unit_test(test_largest),
+        cmocka_unit_test(test_foreign_record),
+        cmocka_unit_test(test_damage_anywhere),
+        cmocka_unit_test(test_cut_while_open),
+        cmocka_unit_test(test_network_file_systems),
+        cmocka_unit_test(test_unchanged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
