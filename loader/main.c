@@ -15,7 +15,7 @@ struct values {
     const char *bind;
     int64_t workers, io_threads, credits, buffer_mib;
     const char *secret_key, *allow;
-    bool insecure, strict;
+    bool insecure, strict, read_ahead;
     const char *metrics_file, *ready_file, *decoder;
 };
 
@@ -48,6 +48,9 @@ static const struct opt OPTIONS[] = {
      .choices = "auto|reference|indexed", .help = "which JPEG decoder to use; all give equal bits"},
     {"strict", OPT_FLAG, offsetof(struct values, strict),
      .help = "refuse a chunk with a damaged record instead of substituting it"},
+    {"read-ahead", OPT_FLAG, offsetof(struct values, read_ahead), .fallback = "true",
+     .help = "tell the kernel of the records of each request when it comes in, so that a store "
+             "larger than memory is read while other chunks are made; on unless =false"},
 };
 
 static int check(const struct values *values)
@@ -75,6 +78,7 @@ static int run(const struct values *values)
         .metrics_file = values->metrics_file,
         .ready_file = values->ready_file,
         .strict = values->strict,
+        .read_ahead = values->read_ahead,
         .insecure = values->insecure,
         .decoder = builder_decoder_of(values->decoder),
     };

@@ -18,6 +18,7 @@ struct server_config {
     size_t buffer_bytes;     /* limit for chunks being made or sent, over all trainers */
     const char *metrics_file, *ready_file; /* NULL: none */
     bool strict, insecure;
+    bool read_ahead; /* announce the records of requests to the kernel */
     enum decoder_choice decoder;
 };
 

@@ -100,10 +100,10 @@ static void on_hello(struct server *server, struct client *client, const struct 
 /* ---- requests ---- */
 
 /* Lets the kernel read ahead what this request will need. */
-static void announce(const struct known_spec *known, uint32_t epoch, uint64_t chunk,
-                     uint32_t samples)
+static void announce(const struct server *server, const struct known_spec *known, uint32_t epoch,
+                     uint64_t chunk, uint32_t samples)
 {
-    if (!known->store->announces)
+    if (!server->config.read_ahead || !known->store->announces)
         return;
     uint32_t ids[SPEC_MAX_CHUNK_SIZE];
     uint32_t first = (uint32_t)(chunk * known->spec.chunk_size);
@@ -143,7 +143,7 @@ static void on_request(struct server *server, struct client *client,
     job->samples = samples;
     known->uses++;
     client_queue(client, job);
-    announce(known, request->epoch, request->chunk, samples);
+    announce(server, known, request->epoch, request->chunk, samples);
 }
 
 static void on_spec(struct server *server, struct client *client, const struct spec *spec)

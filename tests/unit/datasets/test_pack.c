@@ -101,6 +101,96 @@ static void test_bad_files(void **state)
     free(picture.data);
 }
 
+/* What datasets really hold: all of it packs, bytes untouched, and a kind is told by content. */
+static void test_warts(void **state)
+{
+    (void)state;
+    static const char *const goldens[] = {"420.jpg",    "alpha.png",       "cmyk.jpg", "grey.jpg",
+                                          "grey16.png", "progressive.jpg", "rgb.jpg"};
+    enum { GOLDENS = sizeof goldens / sizeof *goldens };
+    char root[TESTING_PATH_BYTES], folder[TESTING_PATH_BYTES], out[TESTING_PATH_BYTES];
+    struct pack_result result;
+    struct store *store;
+    struct store_record record;
+    strcpy(root, testing_directory());
+    assert_int_equal(mkdir(testing_path(folder, root, "class"), 0777), 0);
+    for (int i = 0; i < GOLDENS; i++) {
+        struct bytes file = golden_bytes(goldens[i]);
+        char name[64];
+        snprintf(name, sizeof name, "%d.JPEG", i);
+        write_file(folder, name, file.data, file.count);
+        free(file.data);
+    }
+    struct bytes picture = input_picture(1, 1), longer = {NULL, picture.count + 999};
+    longer.data = calloc(1, longer.count);
+    memcpy(longer.data, picture.data, picture.count);
+    write_file(folder, "7.JPEG", longer.data, longer.count); /* bytes behind the end */
+    struct job job = {"folder", {root}, testing_path(out, testing_directory(), "a.lmdb")};
+    if (pack_job(&result, &job) != 0)
+        fail_msg("%s", err_message());
+    assert_int_equal(result.samples, GOLDENS + 1);
+    pack_result_release(&result);
+    assert_int_equal(store_open(&store, out), 0);
+    for (uint32_t id = 0; id <= GOLDENS; id++) {
+        struct bytes file = id < GOLDENS ? golden_bytes(goldens[id]) : longer;
+        assert_int_equal(store_read(&record, store, id), 0);
+        assert_int_equal(record.image_bytes, file.count);
+        assert_memory_equal(record.image, file.data, file.count);
+        free(file.data);
+    }
+    store_close(store);
+    free(picture.data);
+}
+
+/* What no loader decodes, and names that no JSON holds. */
+static void test_undecodable_kinds(void **state)
+{
+    (void)state;
+    struct picture_options options = {
+        .width = 40, .height = 30, .stored = JCS_YCbCr, .h_factor = 2, .v_factor = 2};
+    struct bytes picture = picture_make(options, 1);
+    uint8_t *precision = memmem(picture.data, picture.count, "\xff\xc0\x00\x11\x08", 5);
+    assert_non_null(precision);
+    precision[4] = 12;
+    expect_bad(picture.data, picture.count, "");
+    free(picture.data);
+    options.arithmetic = true;
+    picture = picture_make(options, 1);
+    expect_bad(picture.data, picture.count, "rithmetic");
+    free(picture.data);
+    char folders[TESTING_PATH_BYTES], folder[TESTING_PATH_BYTES], out[TESTING_PATH_BYTES];
+    struct pack_result result;
+    struct job job = {
+        "folder", {make_folders(folders)}, testing_path(out, testing_directory(), "a.lmdb")};
+    picture = input_picture(0, 0);
+    write_file(testing_path(folder, folders, "n100"), "caf\xe9.JPEG", picture.data, picture.count);
+    assert_int_equal(pack_job(&result, &job), ERR_DATA);
+    assert_int_equal(result.bad_count, 1);
+    assert_non_null(strstr(result.bad[0].reason, "UTF-8"));
+    pack_result_release(&result);
+    free(picture.data);
+}
+
+/* Files that are there but cannot be read are no bad files: nobody wants a store without them. */
+static void test_unreadable(void **state)
+{
+    (void)state;
+    char folders[TESTING_PATH_BYTES], path[TESTING_PATH_BYTES], out[TESTING_PATH_BYTES];
+    const char *directory = testing_directory();
+    struct pack_result result;
+    struct job job = {"folder",
+                      {make_folders(folders)},
+                      testing_path(out, directory, "a.lmdb"),
+                      .skip_bad = true};
+    testing_path(path, folders, "n100/gone.JPEG");
+    assert_int_equal(symlink("/no/such/file", path), 0);
+    assert_int_equal(pack_job(&result, &job), ERR_IO);
+    assert_non_null(strstr(err_message(), "n100/gone.JPEG: No such file"));
+    assert_non_null(strstr(err_message(), "5 images are kept"));
+    assert_int_equal(access(out, F_OK), -1);
+    pack_result_release(&result);
+}
+
 static void test_many_bad_files(void **state)
 {
     (void)state;
@@ -449,6 +539,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_store_from_any_layout),
         cmocka_unit_test(test_bad_files),
+        cmocka_unit_test(test_warts),
+        cmocka_unit_test(test_undecodable_kinds),
+        cmocka_unit_test(test_unreadable),
         cmocka_unit_test(test_many_bad_files),
         cmocka_unit_test(test_refuses),
         cmocka_unit_test(test_refuses_tars),
