@@ -63,6 +63,12 @@ int decode_png(struct decoder *decoder, struct planes *planes, const uint8_t *fi
     if (code)
         goto done;
     size_t rgb_bytes = (size_t)header.width * header.height * 3;
+    if (2 * rgb_bytes > DECODE_MAX_BYTES) { /* interleaved, then planes */
+        code = err_set(ERR_DATA, "PNG: %u x %u px would take %zu MB of memory (at most %d)",
+                       header.width, header.height, 2 * rgb_bytes / 1000000,
+                       DECODE_MAX_BYTES / 1000000);
+        goto done;
+    }
     rgb = malloc(rgb_bytes);
     if (!rgb) {
         code = err_set(ERR_NOMEM, "out of memory for a PNG of %zu bytes", rgb_bytes);

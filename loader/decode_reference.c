@@ -143,6 +143,22 @@ static int lay_out(struct decoder *decoder, struct planes *planes,
     return 0;
 }
 
+/* Planes, and the coefficients of all of a file of several scans. */
+static int check_memory(struct jpeg_decompress_struct *info)
+{
+    uint64_t bytes = 0;
+    for (int i = 0; i < info->num_components; i++) {
+        uint64_t samples = row_stride(&info->comp_info[i]) * row_count(info, &info->comp_info[i]);
+        bytes += samples * (jpeg_has_multiple_scans(info) ? 1 + sizeof(JCOEF) : 1);
+    }
+    if (bytes <= DECODE_MAX_BYTES)
+        return 0;
+    return err_set(ERR_DATA, "JPEG: %u x %u px%s would take %llu MB of memory (at most %d)",
+                   info->image_width, info->image_height,
+                   jpeg_has_multiple_scans(info) ? " in several scans" : "",
+                   (unsigned long long)(bytes / 1000000), DECODE_MAX_BYTES / 1000000);
+}
+
 /* Grey, YCbCr, RGB: every component at its own resolution. */
 static int read_planes(struct decoder *decoder, struct planes *planes)
 {
@@ -209,6 +225,8 @@ static int read_image(struct decoder *decoder, struct planes *planes, const uint
     jpeg_mem_src(info, file, bytes);
     jpeg_read_header(info, TRUE);
     int code = decode_check_size(info->image_width, info->image_height);
+    if (!code)
+        code = check_memory(info);
     if (code)
         return code;
     if (info->arith_code)
