@@ -25,15 +25,15 @@
 enum {
     DECODE_MAX_SIDE_PX = 65500,
     /* A quarter of a second and a quarter of a gigabyte are what any file may cost, however small
-       it is to store (tests/unit/loader/bombs_test.c): 80 Mpx, which is three planes of as many
-       bytes; with several scans libjpeg keeps all coefficients too, which leaves 27 Mpx at 4:4:4
-       and 54 at 4:2:0; in the usual 10 scans, the second of these. */
-    DECODE_MAX_PIXELS = 80000000,
-    DECODE_MAX_BYTES = 245000000,
+       it is to store (tests/unit/loader/bombs_test.c): 72 Mpx, which is three planes of as many
+       bytes; with several scans libjpeg keeps all coefficients too, which leaves 24 Mpx at 4:4:4
+       and 48 at 4:2:0; in the usual 10 scans, the second of these. */
+    DECODE_MAX_PIXELS = 72000000,
+    DECODE_MAX_BYTES = 220000000,
     DECODE_MAX_SCANS = 100,
-    DECODE_MAX_SCAN_MPIXELS = 550,
+    DECODE_MAX_SCAN_MPIXELS = 480,
     /* Scratch above this is given back after the image that needed it. */
-    DECODE_KEEP_BYTES = 64 << 20,
+    DECODE_KEEP_BYTES = 8 << 20,
 };
 
 /* Scratch memory of one thread; one image at a time. */

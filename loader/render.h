@@ -45,7 +45,8 @@ void render_halves_mixed(const struct render *render, uint16_t *const dst[RENDER
 /* dst [size][size][channels] bytes after the jitter, and the PCA offsets (uint8 wire). */
 void render_bytes(const struct render *render, uint8_t *dst, float offsets[3], int slot);
 
-/* Most bytes that a render keeps between samples for this spec. */
+/* About the bytes that a render keeps between samples for this spec. An image that is decoded whole
+ * (without its side index) needs its planes more, of which DECODE_KEEP_BYTES are kept. */
 size_t render_keeps(const struct spec *spec);
 
 #endif

@@ -45,8 +45,8 @@ void builder_close(struct builder *builder); /* accepts NULL */
 
 size_t chunk_label_bytes_of(const struct spec *spec); /* per sample */
 
-/* Bytes of scratch that a builder keeps at most for this spec, for the budget printed at start. An
- * image whose planes take more than 64 MiB needs more while it is decoded. */
+/* About the bytes of scratch that a builder keeps for this spec, for the line printed at start; see
+ * render_keeps(). */
 size_t builder_bytes(const struct spec *spec);
 
 /* Whether builder_chunk can do all that a valid spec asks for. ERR_UNSUPPORTED with one line. */

@@ -15,6 +15,8 @@
 #include "common/file.h"
 #include "common/log.h"
 #include "common/stop.h"
+#include "loader/decode.h"
+#include "loader/sample.h"
 #include "loader/selftest.h"
 #include "loader/server_state.h"
 #include "proto/endpoint.h"
@@ -320,7 +322,18 @@ static int check_endpoint(const struct server_config *config)
     return ERR_OK;
 }
 
-/* The memory this loader will take at most, for the paper's baseline (224 px, chunks of 8). */
+/* Images that are decoded whole. */
+static bool has_unindexed(const struct known *known)
+{
+    for (int i = 0; i < known->store_count; i++) {
+        const struct store_meta *meta = store_meta(known->stores[i].store);
+        if (meta->encoding == STORE_JPEG && meta->indexed < meta->sample_count)
+            return true;
+    }
+    return false;
+}
+
+/* The memory (RssAnon) this loader will take, for the paper's baseline (224 px, chunks of 8). */
 static void print_memory(const struct server *server)
 {
     struct recipe recipe;
@@ -328,15 +341,22 @@ static void print_memory(const struct server *server)
     struct spec spec;
     if (opt_defaults(&section) || recipe_train_spec(&spec, &recipe, 3))
         return;
+    enum { PROGRAM_BYTES = 800 << 10 }; /* all else, measured */
     const double mib = 1 << 20;
-    size_t scratch = builder_bytes(&spec);
+    const struct server_config *config = &server->config;
+    double scratch = (double)builder_bytes(&spec) / mib;
     size_t chunk = buffer_bytes(spec.chunk_size * frame_label_bytes(&spec), spec.chunk_size,
                                 spec.chunk_size * spec_sample_bytes(&spec));
+    double chunks = (double)chunk / mib * config->credits,
+           most = (double)config->buffer_bytes / mib;
     log_info(
-        "memory: %d workers x at most %.1f MiB of scratch (at 224 px), and per trainer at most %d "
-        "chunks x %.1f MiB, over all trainers at most %.0f MiB; the store is mapped",
-        server->config.workers, (double)scratch / mib, server->config.credits, (double)chunk / mib,
-        (double)server->config.buffer_bytes / mib);
+        "memory: about %.1f MiB with one trainer at 224 px: %d workers x %.1f MiB and %d chunks "
+        "x %.1f MiB; each more trainer as many chunks, in all at most %.0f MiB of them",
+        PROGRAM_BYTES / mib + config->workers * scratch + (chunks < most ? chunks : most),
+        config->workers, scratch, config->credits, (double)chunk / mib, most);
+    if (has_unindexed(&server->known))
+        log_info("memory: images without side index are decoded whole: up to %d MiB a worker more",
+                 DECODE_KEEP_BYTES >> 20);
 }
 
 static int open_parts(struct server *server)

@@ -147,12 +147,12 @@ static struct file scans_colour(void)
 /* As much as the limits let pass. */
 static struct file scans_allowed(void)
 {
-    struct file file = begin(SOF_PROGRESSIVE, 5120, 5120, 3);
+    struct file file = begin(SOF_PROGRESSIVE, 4864, 4864, 3);
     put_scan(&file, 1, 3, 0, 0, 0x00);
-    put_zeros(&file, 3 * 640 * 640);
+    put_zeros(&file, 3 * 608 * 608);
     for (uint32_t scan = 1; scan < 20; scan++) {
         put_scan(&file, 1 + scan % 3, 1, 1, 63, 0x00);
-        put_eob_runs(&file, 640 * 640);
+        put_eob_runs(&file, 608 * 608);
     }
     end(&file);
     return file;
@@ -184,12 +184,12 @@ static struct file flat(int frame, uint32_t width, uint32_t height, uint32_t com
 
 static struct file flat_grey(void)
 {
-    return flat(SOF_BASELINE, 10000, 8000, 1);
+    return flat(SOF_BASELINE, 9000, 8000, 1);
 }
 
 static struct file flat_colour(void)
 {
-    return flat(SOF_BASELINE, 10000, 8000, 3);
+    return flat(SOF_BASELINE, 9000, 8000, 3);
 }
 
 static struct file flat_progressive(void)
@@ -199,7 +199,7 @@ static struct file flat_progressive(void)
 
 static struct file flat_progressive_colour(void)
 {
-    return flat(SOF_PROGRESSIVE, 10000, 8000, 3);
+    return flat(SOF_PROGRESSIVE, 9000, 8000, 3);
 }
 
 static struct file three_scans(void)
@@ -215,7 +215,7 @@ static struct file three_scans(void)
 
 static struct file cut_off(void)
 {
-    struct file file = begin(SOF_BASELINE, 10000, 8000, 3);
+    struct file file = begin(SOF_BASELINE, 9000, 8000, 3);
     put_scan(&file, 1, 3, 0, 63, 0);
     return file;
 }
@@ -251,13 +251,13 @@ static const struct bomb {
     {"8192 x 8192 grey, 2000 scans", scans_grey, "too many scans"},
     {"8192 x 8192 grey, 2000 empty scans", scans_empty, "too many scans"},
     {"8192 x 8192 colour, 2000 scans", scans_colour, "memory"},
-    {"5120 x 5120 colour, 20 scans", scans_allowed, NULL},
-    {"10000 x 8000 progressive colour", flat_progressive_colour, "memory"},
+    {"4864 x 4864 colour, 20 scans", scans_allowed, NULL},
+    {"9000 x 8000 progressive colour", flat_progressive_colour, "memory"},
     {"8192 x 8192, a scan a component", three_scans, "memory"},
     {"8000 x 7000 progressive grey, flat", flat_progressive, NULL},
-    {"10000 x 8000 grey, flat", flat_grey, NULL},
-    {"10000 x 8000 colour, flat", flat_colour, NULL},
-    {"10000 x 8000 colour, cut off", cut_off, "ends early"},
+    {"9000 x 8000 grey, flat", flat_grey, NULL},
+    {"9000 x 8000 colour, flat", flat_colour, NULL},
+    {"9000 x 8000 colour, cut off", cut_off, "ends early"},
     {"1 x 65500 colour", narrow, NULL},
     {"8192 x 8192 arithmetic", arithmetic, "arithmetic"},
     {"100,000 tables and comments", segments, "JPEG: "},
