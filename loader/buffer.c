@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "common/err.h"
@@ -85,6 +86,21 @@ static struct buffer *make(struct buffers *buffers, size_t bytes)
     buffer->home = buffers;
     buffers->bytes += bytes;
     return buffer;
+}
+
+void buffers_reserve(struct buffers *buffers, unsigned count, size_t bytes)
+{
+    pthread_mutex_lock(&buffers->lock);
+    while (buffers->bytes + bytes <= count * bytes &&
+           buffers->bytes + bytes <= buffers->limit_bytes) {
+        struct buffer *buffer = make(buffers, bytes);
+        if (!buffer)
+            break;
+        memset(buffer + 1, 0, bytes - sizeof *buffer);
+        buffer->next = buffers->free;
+        buffers->free = buffer;
+    }
+    pthread_mutex_unlock(&buffers->lock);
 }
 
 struct buffer *buffer_take(struct buffers *buffers, size_t label_bytes, uint32_t samples,

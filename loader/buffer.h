@@ -29,6 +29,11 @@ void buffers_close(struct buffers *buffers); /* all must be back; accepts NULL *
 /* What a chunk takes. */
 size_t buffer_bytes(size_t label_bytes, uint32_t samples, size_t pixel_bytes);
 
+/* Makes and touches buffers of so many bytes ahead, until all that exist have count times as many
+ * or the limit is reached: what trainers may have outstanding takes its memory at once, not some
+ * day when the network is slow. */
+void buffers_reserve(struct buffers *buffers, unsigned count, size_t bytes);
+
 /* NULL when the limit is reached at the moment or memory is out. Counts *holds up. */
 struct buffer *buffer_take(struct buffers *buffers, size_t label_bytes, uint32_t samples,
                            size_t pixel_bytes, atomic_int *holds);

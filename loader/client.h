@@ -31,8 +31,9 @@ struct client {
     uint32_t address; /* of the ROUTER */
     char name[128];   /* "run at address", for the log */
     bool greeted;
-    bool banned; /* sent something wrong: nothing it says counts any more */
-    bool gone;   /* forgotten once nothing refers to it */
+    bool banned;   /* sent something wrong: nothing it says counts any more */
+    bool gone;     /* forgotten once nothing refers to it */
+    bool reserved; /* buffers for its credits were made */
     struct job *first, **end;
     unsigned queued, building, waiting;
     atomic_int holds; /* buffers built for it that ZeroMQ has not sent yet, or being filled */

@@ -112,6 +112,20 @@ static void announce(const struct server *server, const struct known_spec *known
     store_announce(known->store->store, ids, samples);
 }
 
+/* Buffers for all credits of this trainer and the others, of the size of its first request. */
+static void reserve(struct server *server, struct client *client, const struct spec *spec)
+{
+    if (client->reserved)
+        return;
+    client->reserved = true;
+    unsigned trainers = 0;
+    for (int i = 0; i < server->clients.count; i++)
+        trainers += server->clients.list[i]->reserved && !server->clients.list[i]->gone;
+    buffers_reserve(server->buffers, trainers * (unsigned)server->config.credits,
+                    buffer_bytes(spec->chunk_size * frame_label_bytes(spec), spec->chunk_size,
+                                 spec->chunk_size * spec_sample_bytes(spec)));
+}
+
 static void on_request(struct server *server, struct client *client,
                        const struct frame_request *request)
 {
@@ -143,6 +157,7 @@ static void on_request(struct server *server, struct client *client,
     job->samples = samples;
     known->uses++;
     client_queue(client, job);
+    reserve(server, client, &known->spec);
     announce(server, known, request->epoch, request->chunk, samples);
 }
 

@@ -86,6 +86,44 @@ static void check_region(struct decode_indexed *decoder, const struct planes *wh
         check_plane(&planes.plane[c], &whole->plane[c], region, planes.h_max, planes.v_max);
 }
 
+/* Rows [from, to) of a plane that comes in bands, counted from its y0. */
+static void check_rows(const struct plane *plane, const struct plane *whole, uint32_t from,
+                       uint32_t to)
+{
+    for (uint32_t y = from; y < to; y++)
+        assert_memory_equal(plane->pixels + y % plane->rows_kept * plane->stride,
+                            whole->pixels + (plane->y0 + y) * whole->stride + plane->x0,
+                            plane->width);
+}
+
+/* The same in bands: after each, its rows and those of the band before it. */
+static void check_bands(struct decode_indexed *decoder, const struct planes *whole,
+                        struct jpeg_bytes jpeg, const uint8_t *index, size_t index_bytes,
+                        const struct decode_region *region)
+{
+    struct planes planes;
+    int count = whole->colour == PLANES_GREY ? 1 : 3;
+    assert_int_equal(
+        decode_indexed_begin(decoder, &planes, jpeg.data, jpeg.count, index, index_bytes, region),
+        0);
+    while (planes.plane[0].rows_ready < planes.plane[0].height) {
+        uint32_t before = planes.plane[0].rows_ready;
+        if (decode_indexed_next_band(decoder, &planes))
+            fail_msg("%s", err_message());
+        assert_true(planes.plane[0].rows_ready > before);
+        for (int c = 0; c < count; c++) {
+            const struct plane *plane = &planes.plane[c];
+            uint32_t ready = plane->rows_ready, band = plane->rows_kept / 2;
+            assert_true(band > 0 && ready > 0);
+            uint32_t last = (ready - 1) / band * band;
+            check_rows(plane, &whole->plane[c], last >= band ? last - band : 0, ready);
+        }
+    }
+    for (int c = 0; c < count; c++)
+        assert_int_equal(planes.plane[c].rows_ready, planes.plane[c].height);
+    assert_int_equal(decode_indexed_next_band(decoder, &planes), ERR_INTERNAL);
+}
+
 static struct decode_region random_region(struct fixture *fixture, const struct planes *whole)
 {
     uint32_t x[2] = {below(fixture, whole->width), below(fixture, whole->width)};
@@ -112,8 +150,10 @@ static void check_image(struct fixture *fixture, struct jpeg_bytes jpeg, uint32_
         struct decode_region region = {0, whole.width, 0, whole.height};
         if (i > 0)
             region = random_region(fixture, &whole);
-        for (int level = 0; level < fixture->levels; level++)
+        for (int level = 0; level < fixture->levels; level++) {
             check_region(fixture->indexed[level], &whole, jpeg, index, index_bytes, &region);
+            check_bands(fixture->indexed[level], &whole, jpeg, index, index_bytes, &region);
+        }
     }
 }
 
