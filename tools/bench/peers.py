@@ -5,10 +5,13 @@ Each contestant does RandomResizedCrop(224, 0.08..1), flip and normalisation, al
 is in its name. Rates are images per second of processor time of the whole process, medians of five passes that
 take turns with the other contestants' passes. Called by peers.sh.
 
-    peers.py IMAGES_FOLDER STORE.lmdb BUILD_FOLDER
+    peers.py IMAGES_FOLDER PACKS_FOLDER BUILD_FOLDER [FFCV_PYTHON]
+
+PACKS_FOLDER: original.lmdb, long500.lmdb, short256.lmdb, and long500.beton is made there.
 """
 import io
 import json
+import os
 import pathlib
 import statistics
 import subprocess
@@ -97,24 +100,65 @@ def dali_peers(folder):
         yield name, lambda work=work: process_rate(work, batch * batches)
 
 
-def satchel(store, build, *options):
+def ffcv_peer(python, folder, packs):
+    script = pathlib.Path(__file__).with_name("peers_ffcv.py")
+    worker = subprocess.Popen(
+        [python, script, folder, packs / "long500.beton"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    image_bytes = float(worker.stdout.readline())
+    print(f"FFCV's pack: {image_bytes / 1e3:.1f} KB an image", file=sys.stderr)
+
     def rate():
-        command = [build / "tools/satchel-bench-loader", store, "--threads", "1", "--seconds", "2", "--json", *options]
+        worker.stdin.write("\n")
+        worker.stdin.flush()
+        return float(worker.stdout.readline())
+
+    return "FFCV, its pack of max side 500 q90, float16", rate
+
+
+def libjpeg(folder, build):
+    """libjpeg-turbo's decode to RGB and nothing else, over the same files."""
+
+    def rate():
+        command = [build / "tools/satchel-bench-decode", "--rounds", "1", "--only", "to RGB", *sorted(folder.glob("*/*"))]
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return float(output.splitlines()[-1].split()[-2])
+
+    return rate
+
+
+def satchel(store, build, *options, isa=""):
+    def rate():
+        command = [build / "tools/satchel-bench-loader", store, "--threads", "1", "--seconds", "1", "--json", *options]
+        environment = dict(os.environ, SATCHEL_ISA=isa)
+        output = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
         return json.loads(output.splitlines()[-1])["images_per_cpu_second"]
 
     return rate
 
 
+def own(packs, build):
+    plain, full = ("--augment", "crop"), ("--augment", "full", "--mixup-alpha", "0.2")
+    original = packs / "original.lmdb"
+    yield "Satchel, float16", satchel(original, build, *plain)
+    yield "Satchel, float16, everything", satchel(original, build, *full)
+    if "avx512_vbmi2" in pathlib.Path("/proc/cpuinfo").read_text():
+        yield "Satchel held to AVX2, float16", satchel(original, build, *plain, isa="avx2")
+        yield "Satchel held to AVX2, float16, everything", satchel(original, build, *full, isa="avx2")
+    yield "Satchel, libjpeg-turbo decodes, float16", satchel(original, build, *plain, "--decoder", "reference")
+    for pack, name in (("long500", "max side 500 q90"), ("short256", "short side 256 q90")):
+        yield f"Satchel, pack of {name}, float16", satchel(packs / f"{pack}.lmdb", build, *plain)
+        yield f"Satchel, pack of {name}, everything", satchel(packs / f"{pack}.lmdb", build, *full)
+
+
 def main():
-    folder, store, build = pathlib.Path(sys.argv[1]), sys.argv[2], pathlib.Path(sys.argv[3])
+    folder, packs, build = (pathlib.Path(argument) for argument in sys.argv[1:4])
+    ours = dict(own(packs, build))
     contestants = dict(torchvision_peers(folder))
     contestants.update(dali_peers(folder))
-    ours = {
-        "Satchel, float16": satchel(store, build, "--augment", "crop"),
-        "Satchel, float16, hsv + pca + mixup": satchel(store, build, "--augment", "full", "--mixup-alpha", "0.2"),
-        "Satchel, libjpeg-turbo decodes, float16": satchel(store, build, "--augment", "crop", "--decoder", "reference"),
-    }
+    if len(sys.argv) > 4:
+        contestants.update([ffcv_peer(sys.argv[4], folder, packs)])
+    contestants["libjpeg-turbo, decode to RGB and nothing else"] = libjpeg(folder, build)
     contestants.update(ours)
     rates = {name: [] for name in contestants}
     for _ in range(PASSES):
