@@ -77,6 +77,7 @@ static void *work(void *argument)
 {
     struct worker *worker = argument;
     struct pool *pool = worker->pool;
+    pthread_setname_np(pthread_self(), "worker");
     pthread_mutex_lock(&pool->lock);
     for (;;) {
         struct pool_job *job = queue_get(&pool->todo);

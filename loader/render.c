@@ -157,7 +157,7 @@ int render_cut(struct render *render, int slot, const struct store_record *recor
     if (code)
         return code;
     struct crop crop;
-    struct planes planes;
+    struct planes planes = {0}; /* a decoder that fails may leave it as it is */
     crop_draw(&crop, spec, epoch, record->id, record->width, record->height);
     code = decode_record(render->decoder, &planes, record, &crop);
     if (!code)

@@ -12,6 +12,10 @@
 #include "loader/cpu.h"
 #include "loader/sample.h"
 
+enum {
+    SELFTEST_FIRST_ID = 1 << 30
+}; /* of its images as records: beyond those of any store in use */
+
 /* The built-in images: tests/golden/loader. */
 struct selftest_image {
     const char *name;

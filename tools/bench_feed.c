@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #include "common/clock.h"
 #include "common/err.h"
@@ -14,9 +15,11 @@
 #include "proto/recipe.h"
 #include "trainer/feed.h"
 
+enum { EPOCHS_MAX = 1 << 20 }; /* when --seconds alone ends it */
+
 struct values {
     const char *loaders, *secret_key, *server_keys;
-    double stall_limit, audit;
+    double stall_limit, audit, seconds;
     int64_t prefetch_mib;
 };
 
@@ -29,6 +32,8 @@ static const struct opt OPTIONS[] = {
     {"audit", OPT_REAL, offsetof(struct values, audit), .fallback = "0", .max = 1,
      .value_name = "SHARE",
      .help = "share of chunks that are fetched from two loaders and compared"},
+    {"seconds", OPT_REAL, offsetof(struct values, seconds), .fallback = "0", .max = 1e9,
+     .value_name = "S", .help = "no epoch is begun after so long; 0: --epochs alone decides"},
     {"prefetch-mib", OPT_INT, offsetof(struct values, prefetch_mib), .fallback = "256", .min = 1,
      .max = 1 << 20, .value_name = "MIB", .help = "memory for micro-batches fetched ahead"},
     {"secret-key", OPT_STRING, offsetof(struct values, secret_key), .value_name = "FILE",
@@ -41,9 +46,10 @@ struct pull {
     struct feed *feed;
     struct feed_range range; /* of an epoch; epoch is set as it is pushed */
     uint64_t batches;        /* of an epoch */
-    int64_t epochs;
+    int64_t epochs, done;
+    double until_s; /* no epoch is begun later; 0: none is too late */
     uint64_t samples;
-    double seconds;
+    double seconds, longest_wait_s;
     struct hash128 *receipts; /* [epochs] */
     struct feed_counts counts;
 };
@@ -73,6 +79,10 @@ static int push(struct pull *pull, int64_t epoch)
 {
     if (epoch >= pull->epochs)
         return ERR_OK;
+    if (pull->until_s > 0 && clock_seconds() >= pull->until_s) {
+        pull->epochs = epoch;
+        return ERR_OK;
+    }
     pull->range.epoch = (uint32_t)epoch;
     return feed_push(pull->feed, &pull->range);
 }
@@ -89,6 +99,8 @@ static int pull_epoch(struct pull *pull, int64_t epoch, struct progress *progres
             break;
         receipt = hash128_add(receipt, batch.receipt);
         samples += batch.samples;
+        if (batch.wait_seconds > pull->longest_wait_s)
+            pull->longest_wait_s = batch.wait_seconds;
         feed_release(pull->feed, &batch);
         progress_update(progress, pull->samples + samples, NULL);
     }
@@ -97,10 +109,13 @@ static int pull_epoch(struct pull *pull, int64_t epoch, struct progress *progres
     double seconds = clock_seconds() - start;
     char text[33];
     hash128_to_text(text, receipt);
-    printf("epoch %" PRId64 ": receipt %s, %" PRIu64 " images, %.0f images/s\n", epoch, text,
-           samples, (double)samples / seconds);
+    feed_counts(&pull->counts, pull->feed);
+    printf("epoch %" PRId64 ": receipt %s, %" PRIu64 " images, %.0f images/s, %" PRIu64
+           " asked again\n",
+           epoch, text, samples, (double)samples / seconds, pull->counts.reasked);
     fflush(stdout);
     pull->receipts[epoch] = receipt;
+    pull->done = epoch + 1;
     pull->samples += samples;
     pull->seconds += seconds;
     return ERR_OK;
@@ -118,34 +133,51 @@ static int pull_all(struct pull *pull)
     for (int64_t epoch = 0; epoch < pull->epochs && !code; epoch++)
         code = pull_epoch(pull, epoch, progress);
     progress_close(progress);
-    feed_counts(&pull->counts, pull->feed);
     return code;
+}
+
+/* Of this process. */
+static double cpu_seconds(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1e-6;
 }
 
 static void print_result(const struct pull *pull, bool json)
 {
     double rate = (double)pull->samples / pull->seconds;
     const struct feed_counts *counts = &pull->counts;
-    printf("%.0f images/s, %.1f MB/s, %" PRIu64 " duplicates, %" PRIu64 " asked again, %" PRIu64
-           " substituted\n",
-           rate, (double)counts->bytes / pull->seconds / 1e6, counts->duplicates, counts->reasked,
-           counts->substituted);
+    printf("%.0f images/s, %.1f MB/s, %.1f us of CPU an image, longest wait %.2f s\n", rate,
+           (double)counts->bytes / pull->seconds / 1e6, cpu_seconds() / (double)pull->samples * 1e6,
+           pull->longest_wait_s);
+    printf("%" PRIu64 " duplicates, %" PRIu64 " asked again, %" PRIu64 " connections lost, %" PRIu64
+           " audited, %" PRIu64 " substituted\n",
+           counts->duplicates, counts->reasked, counts->lost, counts->audited, counts->substituted);
     if (!json)
         return;
     printf("{\"images_per_second\": %.1f, \"receipts\": [", rate);
-    for (int64_t i = 0; i < pull->epochs; i++) {
+    for (int64_t i = 0; i < pull->done; i++) {
         char text[33];
         hash128_to_text(text, pull->receipts[i]);
         printf("%s\"%s\"", i ? ", " : "", text);
     }
-    printf("], \"duplicates\": %" PRIu64 ", \"reasked\": %" PRIu64 "}\n", counts->duplicates,
-           counts->reasked);
+    printf("], \"duplicates\": %" PRIu64 ", \"reasked\": %" PRIu64 ", \"lost\": %" PRIu64
+           ", \"audited\": %" PRIu64 ", \"longest_wait_seconds\": %.3f, \"cpu_us_per_image\": "
+           "%.2f}\n",
+           counts->duplicates, counts->reasked, counts->lost, counts->audited, pull->longest_wait_s,
+           cpu_seconds() / (double)pull->samples * 1e6);
 }
 
 static int run(const struct opt_program *program, const struct values *values,
                const struct recipe *recipe)
 {
-    struct pull pull = {.epochs = opt_was_given(program, "epochs") ? recipe->epochs : 1};
+    struct pull pull = {.epochs = opt_was_given(program, "epochs") ? recipe->epochs
+                                  : values->seconds > 0            ? EPOCHS_MAX
+                                                                   : 1};
+    if (values->seconds > 0)
+        pull.until_s = clock_seconds() + values->seconds;
     const struct feed_config config = {
         .loaders = values->loaders,
         .run = "bench-feed",
@@ -164,7 +196,7 @@ static int run(const struct opt_program *program, const struct values *values,
         code = make_range(&pull, recipe);
     if (!code)
         code = pull_all(&pull);
-    if (!code)
+    if (!code || (code == ERR_STOPPED && pull.done > 0))
         print_result(&pull, program->json_wanted);
     feed_close(pull.feed);
     free(pull.receipts);

@@ -264,9 +264,9 @@ static void report(const struct feed *feed)
     const struct feed_counts *counts = &feed->counts;
     if (counts->chunks > 0)
         log_info("stream: %" PRIu64 " chunks, %" PRIu64 " asked for again, %" PRIu64
-                 " duplicates dropped, %" PRIu64 " audited, %" PRIu64
+                 " duplicates dropped, %" PRIu64 " connections lost, %" PRIu64 " audited, %" PRIu64
                  " samples substituted, %" PRIu64 " poisonous records, %" PRIu64 " loaders refused",
-                 counts->chunks, counts->reasked, counts->duplicates, counts->audited,
+                 counts->chunks, counts->reasked, counts->duplicates, counts->lost, counts->audited,
                  counts->substituted, counts->poisonous, counts->rejected);
 }
 
@@ -383,6 +383,24 @@ int feed_expect(struct feed *feed, const struct spec *spec, struct hash128 chall
     return ERR_OK;
 }
 
+/* What the feed takes at most: micro-batches fetched ahead, those that the caller holds, and their
+ * chunks on the way, each once; said again when a range needs more. */
+static void print_memory(struct feed *feed, const struct feed_range *range)
+{
+    const double mib = 1 << 20;
+    size_t batch = range_bytes(range);
+    if (feed->synthetic || batch <= feed->printed_bytes)
+        return;
+    feed->printed_bytes = batch;
+    size_t ahead =
+        SLOTS_LEAST * batch > feed->prefetch_bytes ? SLOTS_LEAST * batch : feed->prefetch_bytes;
+    log_info(
+        "memory: the feed takes at most %.0f MiB: %.0f MiB of micro-batches ahead, as much for "
+        "their chunks on the way, %d micro-batches x %.1f MiB in use",
+        (double)(2 * ahead + FEED_HELD_MAX * batch) / mib, (double)ahead / mib, FEED_HELD_MAX,
+        (double)batch / mib);
+}
+
 int feed_push(struct feed *feed, const struct feed_range *range)
 {
     int number, store;
@@ -393,6 +411,7 @@ int feed_push(struct feed *feed, const struct feed_range *range)
         return err_set(ERR_ARG, "more than %d ranges are queued", FEED_RANGES_MAX);
     if ((code = use_spec(&number, &store, feed, &range->spec)))
         return code;
+    print_memory(feed, range);
     int at = (feed->first_range + feed->range_count++) % FEED_RANGES_MAX;
     feed_plan_begin(&feed->ranges[at], range, feed->stores[store].sample_count);
     feed->range_specs[at] = number;

@@ -71,6 +71,11 @@ void feed_peer_lose(struct feed *feed, int number, const char *why)
     struct peer *peer = feed->peers[number];
     int64_t now = clock_ns();
     bool was_leaving = peer->state == PEER_LEAVING;
+    if (peer->state == PEER_READY) {
+        pthread_mutex_lock(&feed->lock);
+        feed->counts.lost++;
+        pthread_mutex_unlock(&feed->lock);
+    }
     if (peer->state == PEER_READY || was_leaving)
         log_info("loader %s: %s%s", peer->endpoint, why,
                  peer->request_count ? "; what it had is asked for elsewhere" : "");

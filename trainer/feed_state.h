@@ -118,6 +118,7 @@ struct feed {
     int first_range, range_count;
     int held;
     bool stalled;
+    size_t printed_bytes; /* of the largest micro-batch that a budget was printed for */
     pthread_t thread;
     bool started;
     int alloc_code; /* of arming outside feed_push, told by the next feed_pop */
