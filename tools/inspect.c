@@ -17,8 +17,11 @@
 #include "datasets/check.h"
 #include "datasets/fault.h"
 #include "datasets/store.h"
+#include "loader/isolate.h"
 #include "loader/jpeg/jpeg_header.h"
+#include "proto/recipe.h"
 #include "tools/image_decoder.h"
+#include "tools/replay.h"
 
 enum {
     SAMPLE_RECORDS = 2000, /* looked at for the sizes: a large store is not read as a whole */
@@ -27,9 +30,9 @@ enum {
 };
 
 struct values {
-    bool check;
+    bool check, isolate;
     int64_t extract, jobs;
-    const char *out;
+    const char *out, *replay, *split;
 };
 
 static const struct opt options[] = {
@@ -41,7 +44,15 @@ static const struct opt options[] = {
     {"out", OPT_STRING, offsetof(struct values, out), .value_name = "FILE",
      .help = "where --extract writes instead"},
     {"jobs", OPT_INT, offsetof(struct values, jobs), .fallback = "0", .min = 0, .max = 1024,
-     .value_name = "N", .help = "threads for --check; 0: one per core"},
+     .value_name = "N", .help = "threads for --check and --replay; 0: one per core"},
+    {"replay", OPT_STRING, offsetof(struct values, replay), .value_name = "EPOCH[:CHUNK]",
+     .help = "make an epoch's chunks, or one, as --recipe says, and print the receipt that a run "
+             "has to have; both count from 0"},
+    {"split", OPT_CHOICE, offsetof(struct values, split), .fallback = "train",
+     .choices = "train|val", .help = "--replay: the training stream or the evaluation's"},
+    {"isolate", OPT_FLAG, offsetof(struct values, isolate),
+     .help = "--replay: decode each sample in a process of its own, as a trainer asks for where a "
+             "record ends the loaders"},
 };
 
 static int stdout_error(void)
@@ -304,25 +315,62 @@ static int check_arguments(const struct values *values)
         return err_set(ERR_ARG, "--out belongs to --extract ID (see --help)");
     if (values->check && values->extract >= 0)
         return err_set(ERR_ARG, "--check and --extract do not go together (see --help)");
+    if (values->replay && (values->check || values->extract >= 0))
+        return err_set(ERR_ARG, "--replay goes with neither --check nor --extract (see --help)");
     return 0;
+}
+
+static int replay(const struct store *store, const struct values *values,
+                  const struct recipe *recipe, bool json)
+{
+    struct replay replay = {.what = values->replay,
+                            .val = strcmp(values->split, "val") == 0,
+                            .isolate = values->isolate,
+                            .jobs = (int)values->jobs};
+    int code = replay_run(&replay, store, recipe);
+    if (code)
+        return code;
+    char receipt[33], spec[33], which[48] = "";
+    hash128_to_text(receipt, replay.receipt);
+    hash128_to_text(spec, spec_hash(&replay.spec));
+    bool one = strchr(replay.what, ':') != NULL;
+    if (one)
+        snprintf(which, sizeof(which), ", chunk %" PRIu64, replay.first);
+    printf("epoch %" PRIu32 "%s: receipt %s, spec %s, %" PRIu64 " chunks, %" PRIu64
+           " samples substituted, %" PRIu64 " masked\n",
+           replay.epoch, which, receipt, spec, replay.count, replay.substituted, replay.masked);
+    if (json)
+        printf("{\"epoch\": %" PRIu32 ", \"first_chunk\": %" PRIu64 ", \"chunks\": %" PRIu64
+               ", \"receipt\": \"%s\", \"spec\": \"%s\", \"substituted\": %" PRIu64
+               ", \"masked\": %" PRIu64 "}\n",
+               replay.epoch, replay.first, replay.count, receipt, spec, replay.substituted,
+               replay.masked);
+    return fflush(stdout) == 0 ? 0 : stdout_error();
 }
 
 int main(int argc, char **argv)
 {
     struct values values = {0};
-    struct opt_section sections[] = {{"Inspecting", options, ARRAY_COUNT(options), &values, false}};
+    struct recipe recipe;
+    struct opt_section sections[] = {{"Inspecting", options, ARRAY_COUNT(options), &values, false},
+                                     recipe_section(&recipe)};
     struct opt_program program = {
         .name = "satchel-inspect",
         .usage = "FILE.lmdb [OPTIONS]",
-        .summary = "Tells what a store holds and whether it is sound.",
+        .summary = "Tells what a store holds and whether it is sound; recomputes what was trained "
+                   "on (--replay, with the recipe.ini of the run).",
         .sections = sections,
         .section_count = ARRAY_COUNT(sections),
         .min_positional = 1,
         .max_positional = 1,
+        .find_recipe = recipe_find,
+        .foreign_keys = recipe_foreign_keys(),
         .json = true,
     };
     struct store *store = NULL;
     log_open(program.name);
+    if (isolate_is_helper(argc, argv))
+        return isolate_help(argv[2]);
     stop_install(false);
     fault_install();
     int code = opt_parse(&program, argc, argv);
@@ -332,6 +380,7 @@ int main(int argc, char **argv)
             code = store_open(&store, program.positional[0]);
         if (!code)
             code = values.extract >= 0 ? extract(store, &values)
+                   : values.replay     ? replay(store, &values, &recipe, program.json_wanted)
                                        : report(store, &values, program.json_wanted);
     }
     if (code)

@@ -127,13 +127,15 @@ row_kill() {
         "receipts equal those of the quiet run" "$(equal "$same")"
 }
 
+stopped_count() { find "$dir" -name 'stopped*' | wc -l; }
+
 row_stop() {
     pool 0 1 2 3
     pull stop --loaders "$(endpoints 0 1 2 3)" --seconds 100000 &
     local run=$! i
     # Each stop has its own sleeper; at least one loader always runs.
     for n in $(seq 50); do
-        until i=$((RANDOM % 4)); [ ! -e "$dir/stopped$i" ] && [ "$(ls "$dir" | grep -c '^stopped')" -lt 3 ]; do sleep 0.1; done
+        until i=$((RANDOM % 4)); [ ! -e "$dir/stopped$i" ] && [ "$(stopped_count)" -lt 3 ]; do sleep 0.1; done
         touch "$dir/stopped$i"
         (kill -STOP "${pids[$i]}"; sleep $((5 + RANDOM % 26)); kill -CONT "${pids[$i]}"; rm "$dir/stopped$i") &
         sleep 2

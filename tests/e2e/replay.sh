@@ -1,0 +1,27 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# satchel-inspect --replay gives the receipts that satchel-bench-feed pulled from a loader, whole epochs and as
+# the sum of chunks, isolated or not, and refuses what is not there.
+. "$(dirname "$0")/place.sh"
+store=$place/train.lmdb
+make_store "$store" 5
+start_loader loader "$store"
+options="--size 32 --total-batch 16 --micro-batch 8 --chunk-size 4 --mixup-alpha 0.2 --seed 3"
+for wire in fp16 uint8; do
+    "$FEED" --loaders "ipc://$place/loader" $options --wire $wire --epochs 2 >"$place/feed" 2>"$place/feed.log"
+    for epoch in 0 1; do
+        pulled=$(sed -n "s/^epoch $epoch: receipt \([0-9a-f]*\),.*/\1/p" "$place/feed")
+        replayed=$("$INSPECT" "$store" --replay $epoch $options --wire $wire 2>/dev/null | sed -n 's/.*: receipt \([0-9a-f]*\),.*/\1/p')
+        [ -n "$pulled" ] && [ "$pulled" = "$replayed" ] || fail "$wire, epoch $epoch: pulled '$pulled', replayed '$replayed'"
+    done
+done
+chunk=$("$INSPECT" "$store" --replay 1:2 $options 2>/dev/null)
+isolated=$("$INSPECT" "$store" --replay 1:2 --isolate $options 2>/dev/null)
+[ "$chunk" = "$isolated" ] || fail "isolated: $isolated, not $chunk"
+[ "$chunk" != "$("$INSPECT" "$store" --replay 1:3 $options 2>/dev/null)" ] || fail "two chunks are equal"
+for what in 1:999 x 1: -1 1:2:3; do
+    status=0
+    "$INSPECT" "$store" --replay="$what" $options >/dev/null 2>"$place/refused" || status=$?
+    [ $status -eq 2 ] || fail "--replay $what: status $status"
+    grep -q -- "--replay" "$place/refused" || fail "--replay $what: $(cat "$place/refused")"
+done
