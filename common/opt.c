@@ -46,7 +46,8 @@ static int list_sections(struct parser *parser)
     struct opt_program *program = parser->program;
     if (program->section_count + 1 > MAX_SECTIONS)
         return err_set(ERR_INTERNAL, "%zu sections of options", program->section_count);
-    memcpy(parser->sections, program->sections, program->section_count * sizeof *program->sections);
+    for (size_t i = 0; i < program->section_count; i++)
+        parser->sections[i] = program->sections[i];
     parser->section_count = program->section_count + 1;
     parser->sections[parser->section_count - 1] = (struct opt_section){
         .title = "General", .options = parser->general_options, .values = &parser->values};

@@ -10,6 +10,7 @@
 
 #include "loader/pool.h"
 #include "proto/frame.h"
+#include "proto/keys.h"
 
 enum { CLIENT_MAX = 256 }; /* trainer ranks at one loader */
 
@@ -28,12 +29,15 @@ struct job {
 };
 
 struct client {
-    uint32_t address; /* of the ROUTER */
-    char name[128];   /* "run at address", for the log */
+    uint32_t address;                                   /* of the ROUTER */
+    uint64_t connection;                                /* for sock_cut; 0: not known */
+    char key[KEY_TEXT_BYTES], key_name[KEY_NAME_BYTES]; /* "" without keys */
+    char name[320];                                     /* run, key and address, for the log */
     bool greeted;
-    bool banned;   /* sent something wrong: nothing it says counts any more */
-    bool gone;     /* forgotten once nothing refers to it */
-    bool reserved; /* buffers for its credits were made */
+    bool banned;    /* sent something wrong: nothing it says counts any more */
+    int64_t cut_ns; /* banned: when its connection is closed; 0: it was */
+    bool gone;      /* forgotten once nothing refers to it */
+    bool reserved;  /* buffers for its credits were made */
     struct job *first, **end;
     unsigned queued, building, waiting;
     atomic_int holds; /* buffers built for it that ZeroMQ has not sent yet, or being filled */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* satchel-loader: serves the chunks of its stores to trainers. */
 #include <stddef.h>
+#include <sys/resource.h>
 
 #include "common/err.h"
 #include "common/log.h"
@@ -9,6 +10,8 @@
 #include "datasets/fault.h"
 #include "loader/isolate.h"
 #include "loader/server.h"
+
+enum { DESCRIPTORS_WANTED = 16384 };
 
 struct values {
     struct opt_list data;
@@ -35,9 +38,9 @@ static const struct opt OPTIONS[] = {
      .max = 1 << 20, .value_name = "MIB",
      .help = "memory for chunks being made or sent, over all trainers"},
     {"secret-key", OPT_STRING, offsetof(struct values, secret_key), .value_name = "FILE",
-     .help = "this loader's CURVE key (not in this version)"},
+     .help = "this loader's key (satchel-keygen); goes with --allow"},
     {"allow", OPT_STRING, offsetof(struct values, allow), .value_name = "DIR",
-     .help = "public keys of the trainers let in (not in this version)"},
+     .help = "public keys (*.pub) of the trainers that may connect; SIGHUP reads them again"},
     {"insecure", OPT_FLAG, offsetof(struct values, insecure),
      .help = "listen in plain text where other machines can connect"},
     {"metrics-file", OPT_STRING, offsetof(struct values, metrics_file), .value_name = "FILE",
@@ -59,10 +62,21 @@ static int check(const struct values *values)
         return err_set(ERR_ARG, "--data NAME=FILE.lmdb is missing (see --help)");
     if (!values->bind)
         return err_set(ERR_ARG, "--bind ENDPOINT is missing (see --help)");
-    if (values->secret_key || values->allow)
-        return err_set(ERR_UNSUPPORTED, "--secret-key and --allow are not in this version; serve "
-                                        "on loopback, ipc:// or a network you trust");
     return ERR_OK;
+}
+
+/* Every connection takes a descriptor, a stranger's too. At the limit ZeroMQ cannot accept, and its
+ * I/O thread does nothing but try. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_max < DESCRIPTORS_WANTED)
+        log_warn("at most %llu connections are possible: strangers could use them up; raise the "
+                 "hard limit of open files (ulimit -Hn, LimitNOFILE=)",
+                 (unsigned long long)limit.rlim_max);
 }
 
 static int run(const struct values *values)
@@ -77,6 +91,8 @@ static int run(const struct values *values)
         .buffer_bytes = (size_t)values->buffer_mib << 20,
         .metrics_file = values->metrics_file,
         .ready_file = values->ready_file,
+        .secret_key = values->secret_key,
+        .allow = values->allow,
         .strict = values->strict,
         .read_ahead = values->read_ahead,
         .insecure = values->insecure,
@@ -109,6 +125,7 @@ int main(int argc, char **argv)
     if (!code && !program.finished && !(code = check(&values))) {
         stop_install(false);
         fault_install();
+        raise_descriptor_limit();
         code = run(&values);
     }
     if (code)

@@ -23,13 +23,16 @@
 #include "proto/recipe.h"
 
 enum {
-    TICK_MS = 500,
+    TICK_MS = 100,
     RETRY_MS = 5, /* while an answer waits for room in ZeroMQ's queue */
     PING_SECONDS = 2,
     CHECK_SECONDS = 1,
-    STUCK_SECONDS = 60, /* a trainer that takes nothing for so long is dropped */
+    MESSAGE_LIMIT = 256 << 10, /* of what a trainer sends before a message of it is complete */
+    STUCK_SECONDS = 60,        /* a trainer that takes nothing for so long is dropped */
     STOP_SECONDS = 2,
     LINGER_MS = 1000,
+    CUT_MS = 500,     /* in which a banned trainer may read why */
+    BAN_SECONDS = 60, /* in which its key is kept out */
 };
 
 static int64_t seconds_ns(int seconds)
@@ -46,6 +49,13 @@ void server_free_job(struct server *server, struct job *job)
     free(job);
 }
 
+static void drop_queue(struct server *server, struct client *client)
+{
+    struct job *job;
+    while ((job = client_unqueue(client)))
+        server_free_job(server, job);
+}
+
 void server_forget(struct server *server, struct client *client, const char *why)
 {
     if (client->gone)
@@ -53,9 +63,47 @@ void server_forget(struct server *server, struct client *client, const char *why
     if (client->greeted)
         log_info("%s: %s", client->name, why);
     client->gone = true;
-    struct job *job;
-    while ((job = client_unqueue(client)))
-        server_free_job(server, job);
+    drop_queue(server, client);
+}
+
+void server_ban(struct server *server, struct client *client, enum frame_reason reason,
+                const char *what)
+{
+    if (client->banned)
+        return;
+    client->banned = true;
+    client->cut_ns = clock_ns() + CUT_MS * INT64_C(1000000);
+    talk_refuse(server, client, reason, 0, what);
+    drop_queue(server, client);
+}
+
+/* Closes the connections of trainers that were banned a moment ago, and keeps their keys out for a
+ * while. */
+static void cut_banned(struct server *server)
+{
+    int64_t now = clock_ns();
+    for (int i = 0; i < server->clients.count; i++) {
+        struct client *client = server->clients.list[i];
+        if (!client->banned || client->gone || client->cut_ns == 0 || now < client->cut_ns)
+            continue;
+        client->cut_ns = 0;
+        char name[KEY_NAME_BYTES]; /* a key that was taken away needs no ban */
+        if (client->key[0] && zap_allows(server->access.zap, client->key, name))
+            zap_ban(server->access.zap, client->key, BAN_SECONDS);
+        sock_cut(server->sock, client->connection);
+    }
+}
+
+/* The allow-list was read again: who is no longer on it is cut off. */
+static void cut_revoked(struct server *server)
+{
+    char name[KEY_NAME_BYTES];
+    for (int i = 0; i < server->clients.count; i++) {
+        struct client *client = server->clients.list[i];
+        if (!client->gone && !zap_allows(server->access.zap, client->key, name))
+            server_ban(server, client, FRAME_REASON_KEY,
+                       "this trainer's key was taken off the allow-list");
+    }
 }
 
 /* Gives the pool a client's oldest job. False: no buffer at the moment. */
@@ -294,8 +342,12 @@ int server_run(struct server *server)
             return code;
         if (server->waiting)
             retry_waiting(server);
+        if (access_reloaded(&server->access))
+            cut_revoked(server);
         if ((code = talk_receive(server)))
             return code;
+        sock_watch(server->sock, MESSAGE_LIMIT);
+        cut_banned(server);
         if (stop_requested() && !server->stopping)
             begin_stop(server);
         dispatch(server);
@@ -314,10 +366,11 @@ static int check_endpoint(const struct server_config *config)
     int code = endpoint_check(config->bind, true);
     if (code)
         return err_wrap(code, "--bind");
-    if (!config->insecure && !endpoint_is_local(config->bind))
+    if (!config->insecure && !config->secret_key && !endpoint_is_local(config->bind))
         return err_set(ERR_ARG,
-                       "--bind %s: anybody who reaches this port could read the data; bind to "
-                       "127.0.0.1 or ipc://, or say --insecure",
+                       "--bind %s: anybody who reaches this port could read the data; give keys "
+                       "(--secret-key FILE --allow DIR), bind to 127.0.0.1 or ipc://, or say "
+                       "--insecure",
                        config->bind);
     return ERR_OK;
 }
@@ -374,7 +427,9 @@ static int open_parts(struct server *server)
     if (!server->message || server->wake_fd < 0)
         return err_set(ERR_NOMEM, "loader: %s", strerror(errno));
     if ((code = sock_context_open(&server->context, config->io_threads)) ||
-        (code = sock_bind(&server->sock, server->context, config->bind, config->credits)) ||
+        (code = access_open(&server->access, server->context, config->secret_key, config->allow)) ||
+        (code = sock_bind(&server->sock, server->context, config->bind, config->credits,
+                          access_keys(&server->access))) ||
         (code = buffers_open(&server->buffers, config->buffer_bytes, server->wake_fd)))
         return code;
     return pool_open(&server->pool, config->workers, config->decoder, config->strict,
@@ -387,6 +442,7 @@ int server_open(struct server **out, const struct server_config *config)
     if (!server)
         return err_set(ERR_NOMEM, "loader: out of memory");
     server->wake_fd = -1;
+    server->access.reload_fd = -1;
     server->config = *config;
     if (config->workers == 0)
         server->config.workers = get_nprocs();
@@ -440,6 +496,7 @@ void server_close(struct server *server)
     }
     sock_message_close(server->message);
     sock_close(server->sock, LINGER_MS);
+    access_close(&server->access);
     sock_context_close(server->context); /* waits for what is being sent: buffers come back */
     pool_close(server->pool);
     clients_sweep(&server->clients, true);

@@ -17,6 +17,7 @@ struct server_config {
     int credits;             /* requests outstanding per trainer; 0: two per worker and 8 more */
     size_t buffer_bytes;     /* limit for chunks being made or sent, over all trainers */
     const char *metrics_file, *ready_file; /* NULL: none */
+    const char *secret_key, *allow;        /* CURVE; NULL: plain text */
     bool strict, insecure;
     bool read_ahead; /* announce the records of requests to the kernel */
     enum decoder_choice decoder;

@@ -3,6 +3,7 @@
 #ifndef LOADER_SERVER_STATE_H
 #define LOADER_SERVER_STATE_H
 
+#include "loader/access.h"
 #include "loader/buffer.h"
 #include "loader/client.h"
 #include "loader/known.h"
@@ -18,6 +19,7 @@ struct server {
     struct pool *pool;
     struct buffers *buffers;
     struct sock_context *context;
+    struct access access;
     struct sock *sock;
     struct sock_message *message;
     int wake_fd; /* eventfd: a job is done, or a buffer came back */
@@ -45,6 +47,11 @@ void talk_refuse(struct server *server, struct client *client, enum frame_reason
 
 /* Drops the trainer and all that it asked for. */
 void server_forget(struct server *server, struct client *client, const char *why);
+
+/* Cuts a trainer off: nothing it says counts any more, and its connection is closed a moment later,
+ * so that the reason still reaches it. It is named in the log. */
+void server_ban(struct server *server, struct client *client, enum frame_reason reason,
+                const char *what);
 
 void server_free_job(struct server *server, struct job *job);
 

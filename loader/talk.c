@@ -36,18 +36,6 @@ void talk_refuse(struct server *server, struct client *client, enum frame_reason
     talk_send(server, client, &frame);
 }
 
-/* Cuts a trainer off. ZeroMQ offers no way to close one connection of a ROUTER, so it is told once
- * and not listened to any more. */
-static void ban(struct server *server, struct client *client, enum frame_reason reason,
-                const char *what)
-{
-    client->banned = true;
-    talk_refuse(server, client, reason, 0, what);
-    struct job *job;
-    while ((job = client_unqueue(client)))
-        server_free_job(server, job);
-}
-
 /* ---- hello ---- */
 
 static bool wanted_is_here(struct server *server, struct client *client,
@@ -67,8 +55,9 @@ static bool wanted_is_here(struct server *server, struct client *client,
 static void on_hello(struct server *server, struct client *client, const struct frame_hello *hello,
                      const char *address)
 {
-    snprintf(client->name, sizeof(client->name), "trainer %s%s%s #%u", hello->run,
-             *address ? " at " : "", address, client->address);
+    snprintf(client->name, sizeof(client->name), "trainer %s%s%s%s%s #%u", hello->run,
+             client->key[0] ? " with key " : "", client->key_name, *address ? " at " : "", address,
+             client->address);
     if (hello->protocol != FRAME_PROTOCOL) {
         char what[64];
         snprintf(what, sizeof(what), "protocol %u, this loader speaks %d", hello->protocol,
@@ -137,7 +126,7 @@ static void on_request(struct server *server, struct client *client,
         return;
     }
     if (client_outstanding(client) >= (unsigned)server->config.credits) {
-        ban(server, client, FRAME_REASON_CREDITS, "more requests at once than advertised");
+        server_ban(server, client, FRAME_REASON_CREDITS, "more requests at once than advertised");
         return;
     }
     uint32_t samples =
@@ -173,7 +162,7 @@ static void on_frame(struct server *server, struct client *client, const struct 
                      const char *address)
 {
     if (!client->greeted && frame->kind != FRAME_HELLO && frame->kind != FRAME_GOODBYE) {
-        ban(server, client, FRAME_REASON_MESSAGE, "no hello came first");
+        server_ban(server, client, FRAME_REASON_MESSAGE, "no hello came first");
         return;
     }
     switch (frame->kind) {
@@ -190,8 +179,20 @@ static void on_frame(struct server *server, struct client *client, const struct 
         server_forget(server, client, "said goodbye");
         return;
     default:
-        ban(server, client, FRAME_REASON_MESSAGE, "a message that only loaders send");
+        server_ban(server, client, FRAME_REASON_MESSAGE, "a message that only loaders send");
     }
+}
+
+/* Whose connection this is. One that was let in before its key was taken away is cut off. */
+static void identify(struct server *server, struct client *client)
+{
+    client->connection = sock_message_connection(server->sock, server->message);
+    snprintf(client->name, sizeof(client->name), "trainer #%u", client->address);
+    if (!server->access.zap)
+        return;
+    snprintf(client->key, sizeof(client->key), "%s", sock_message_key(server->message));
+    if (!zap_allows(server->access.zap, client->key, client->key_name))
+        server_ban(server, client, FRAME_REASON_KEY, "this trainer's key is not on the allow-list");
 }
 
 static struct client *client_of_message(struct server *server, uint32_t address)
@@ -201,7 +202,7 @@ static struct client *client_of_message(struct server *server, uint32_t address)
         return client;
     client = client_add(&server->clients, address);
     if (client) {
-        snprintf(client->name, sizeof(client->name), "trainer #%u", address);
+        identify(server, client);
         return client;
     }
     /* No place in the table: the answer goes out from a stand-in. */
@@ -220,9 +221,9 @@ static void on_message(struct server *server)
     const void *data = sock_message_data(server->message, 0, &bytes);
     struct frame frame;
     if (sock_message_parts(server->message) != 1)
-        ban(server, client, FRAME_REASON_MESSAGE, "a message of several frames");
+        server_ban(server, client, FRAME_REASON_MESSAGE, "a message of several frames");
     else if (frame_decode(&frame, data, bytes))
-        ban(server, client, FRAME_REASON_MESSAGE, err_message());
+        server_ban(server, client, FRAME_REASON_MESSAGE, err_message());
     else
         on_frame(server, client, &frame, address);
 }

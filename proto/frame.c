@@ -26,7 +26,8 @@ static const char *const REASON_NAMES[] = {
     [FRAME_REASON_STORE] = "store",       [FRAME_REASON_SPEC] = "spec",
     [FRAME_REASON_CHUNK] = "chunk",       [FRAME_REASON_DATA] = "data",
     [FRAME_REASON_CREDITS] = "credits",   [FRAME_REASON_INTERNAL] = "internal",
-    [FRAME_REASON_MESSAGE] = "message",
+    [FRAME_REASON_MESSAGE] = "message",   [FRAME_REASON_KEY] = "key",
+    [FRAME_REASON_LIMIT] = "limit",
 };
 
 const char *frame_kind_name(enum frame_kind kind)
@@ -36,8 +37,8 @@ const char *frame_kind_name(enum frame_kind kind)
 
 const char *frame_reason_name(enum frame_reason reason)
 {
-    return reason >= FRAME_REASON_PROTOCOL && reason <= FRAME_REASON_MESSAGE ? REASON_NAMES[reason]
-                                                                             : "unknown";
+    return reason >= FRAME_REASON_PROTOCOL && reason <= FRAME_REASON_LIMIT ? REASON_NAMES[reason]
+                                                                           : "unknown";
 }
 
 /* ---- what a field may hold ---- */
@@ -111,7 +112,7 @@ static int check_frame(const struct frame *frame)
     }
     case FRAME_REFUSE:
         if (frame->refuse.reason < FRAME_REASON_PROTOCOL ||
-            frame->refuse.reason > FRAME_REASON_MESSAGE)
+            frame->refuse.reason > FRAME_REASON_LIMIT)
             return err_set(ERR_PEER, "refuse: unknown reason %u", (unsigned)frame->refuse.reason);
         return ERR_OK;
     case FRAME_NEED_SPEC:

@@ -48,6 +48,8 @@ enum frame_reason { /* why a loader refuses */
                     FRAME_REASON_CREDITS, /* more requests outstanding than advertised */
                     FRAME_REASON_INTERNAL,
                     FRAME_REASON_MESSAGE, /* what was sent is no valid message */
+                    FRAME_REASON_KEY,     /* the trainer's key is not allowed (any more) */
+                    FRAME_REASON_LIMIT,   /* more work than one trainer may cause */
 };
 
 struct frame_wanted {

@@ -3,7 +3,6 @@
 #include "proto/sock.h"
 
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,22 +11,11 @@
 #include <unistd.h>
 #include <zmq.h>
 
+#include "common/clock.h"
 #include "common/err.h"
-#include "proto/endpoint.h"
 #include "proto/frame.h"
+#include "proto/sock_private.h"
 #include "proto/spec.h"
-
-struct sock_context {
-    void *zmq;
-    atomic_uint monitors; /* numbers their inproc names */
-};
-
-struct sock {
-    void *zmq;
-    void *monitor; /* PAIR; NULL for a ROUTER */
-    bool router;
-    char endpoint[ENDPOINT_BYTES];
-};
 
 struct sock_message {
     zmq_msg_t parts[SOCK_PARTS_MAX];
@@ -46,8 +34,13 @@ enum {
     RECONNECT_MS = 100,
     RECONNECT_MAX_MS = 1000, /* a loader that is back is found within two seconds */
     CONTROL_MESSAGES = 64,   /* room for messages without payload */
+    BACKLOG = 4096,          /* connections not yet accepted; the default of 100 is soon full */
+    CURVE_BYTES = 64,        /* that CURVE adds to a frame, and some */
     ADDRESS_BYTES = 5,       /* the ROUTER's own addresses: a zero and a 32-bit number */
 };
+
+/* ZMQ_ZAP_ENFORCE_DOMAIN: the headers of 4.3 hide it among the drafts, the library has it. */
+enum { OPTION_ZAP_ENFORCE_DOMAIN = 93 };
 
 int sock_context_open(struct sock_context **out, int io_threads)
 {
@@ -95,8 +88,17 @@ static int set_options(struct sock *sock, const struct option *options, size_t c
     return ERR_OK;
 }
 
+static int set_bytes(struct sock *sock, int option, const void *value, size_t bytes)
+{
+    if (zmq_setsockopt(sock->zmq, option, value, bytes) != 0)
+        return err_set(ERR_IO, "%s: socket option %d: %s", sock->endpoint, option,
+                       errno == EINVAL ? "this libzmq has no CURVE" : zmq_strerror(errno));
+    return ERR_OK;
+}
+
 static int set_message_limit(struct sock *sock, int64_t bytes)
 {
+    bytes += sock->keyed ? CURVE_BYTES : 0;
     if (zmq_setsockopt(sock->zmq, ZMQ_MAXMSGSIZE, &bytes, sizeof(bytes)) != 0)
         return err_set(ERR_IO, "%s: message limit: %s", sock->endpoint, zmq_strerror(errno));
     return ERR_OK;
@@ -110,6 +112,7 @@ static int open_socket(struct sock **out, struct sock_context *context, const ch
         return err_set(ERR_NOMEM, "%s: out of memory", endpoint);
     snprintf(sock->endpoint, sizeof(sock->endpoint), "%s", endpoint);
     sock->router = type == ZMQ_ROUTER;
+    sock->fd = -1;
     sock->zmq = zmq_socket(context->zmq, type);
     if (!sock->zmq) {
         int code = err_set(ERR_IO, "%s: %s", endpoint, zmq_strerror(errno));
@@ -149,8 +152,53 @@ static bool ipc_in_use(const char *endpoint)
     return used;
 }
 
+static int open_monitor(struct sock *sock, struct sock_context *context, int events)
+{
+    char name[48];
+    int no_limit = 0; /* the I/O thread would wait for a reader of a full queue */
+    snprintf(name, sizeof(name), "inproc://monitor-%u", atomic_fetch_add(&context->monitors, 1));
+    events |= ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
+              ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
+    if (zmq_socket_monitor(sock->zmq, name, events) == 0)
+        sock->monitor = zmq_socket(context->zmq, ZMQ_PAIR);
+    if (!sock->monitor ||
+        zmq_setsockopt(sock->monitor, ZMQ_RCVHWM, &no_limit, sizeof(no_limit)) != 0 ||
+        zmq_connect(sock->monitor, name) != 0)
+        return err_set(ERR_IO, "%s: monitor: %s", sock->endpoint, zmq_strerror(errno));
+    return ERR_OK;
+}
+
+/* CURVE for a ROUTER. libzmq asks the handler only when there is a domain, and lets everybody in
+ * when there is no handler: everything that could fail open is made to fail. */
+static int set_server_keys(struct sock *sock, struct sock_context *context,
+                           const struct key_pair *own)
+{
+    static const char domain[] = "satchel";
+    const struct option options[] = {{ZMQ_CURVE_SERVER, 1}, {OPTION_ZAP_ENFORCE_DOMAIN, 1}};
+    sock->keyed = true;
+    if (!atomic_load(&context->has_zap))
+        return err_set(ERR_INTERNAL, "%s: keys without a handler that checks them", sock->endpoint);
+    int code = set_bytes(sock, ZMQ_ZAP_DOMAIN, domain, sizeof(domain) - 1);
+    if (!code)
+        code = set_options(sock, options, sizeof(options) / sizeof(options[0]));
+    if (!code)
+        code = set_bytes(sock, ZMQ_CURVE_SECRETKEY, own->secret_key.bytes, KEY_BYTES);
+    return code;
+}
+
+static int set_client_keys(struct sock *sock, const struct sock_keys *keys)
+{
+    sock->keyed = true;
+    int code = set_bytes(sock, ZMQ_CURVE_SERVERKEY, keys->loader->bytes, KEY_BYTES);
+    if (!code)
+        code = set_bytes(sock, ZMQ_CURVE_PUBLICKEY, keys->own->public_key.bytes, KEY_BYTES);
+    if (!code)
+        code = set_bytes(sock, ZMQ_CURVE_SECRETKEY, keys->own->secret_key.bytes, KEY_BYTES);
+    return code;
+}
+
 int sock_bind(struct sock **out, struct sock_context *context, const char *endpoint,
-              int send_messages)
+              int send_messages, const struct key_pair *own)
 {
     struct sock *sock;
     if (ipc_in_use(endpoint))
@@ -164,10 +212,15 @@ int sock_bind(struct sock **out, struct sock_context *context, const char *endpo
         {ZMQ_RCVHWM, CONTROL_MESSAGES},
         {ZMQ_ROUTER_MANDATORY, 1}, /* sending to a trainer that left is an error, not silence */
         {ZMQ_ROUTER_HANDOVER, 0},  /* nobody takes over another's address */
+        {ZMQ_BACKLOG, BACKLOG},
     };
     code = set_options(sock, options, sizeof(options) / sizeof(options[0]));
+    if (!code && own)
+        code = set_server_keys(sock, context, own);
     if (!code)
         code = set_message_limit(sock, FRAME_MAX_BYTES); /* trainers send envelopes only */
+    if (!code)
+        code = open_monitor(sock, context, ZMQ_EVENT_ACCEPTED);
     if (!code && zmq_bind(sock->zmq, endpoint) != 0)
         code = err_set(ERR_IO, "cannot listen on %s: %s%s", endpoint, zmq_strerror(errno),
                        errno == EADDRINUSE ? ": another program uses it; choose another" : "");
@@ -181,22 +234,8 @@ int sock_bind(struct sock **out, struct sock_context *context, const char *endpo
     return ERR_OK;
 }
 
-static int open_monitor(struct sock *sock, struct sock_context *context)
-{
-    char name[48];
-    snprintf(name, sizeof(name), "inproc://monitor-%u", atomic_fetch_add(&context->monitors, 1));
-    int events = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED |
-                 ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
-                 ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
-    if (zmq_socket_monitor(sock->zmq, name, events) == 0)
-        sock->monitor = zmq_socket(context->zmq, ZMQ_PAIR);
-    if (!sock->monitor || zmq_connect(sock->monitor, name) != 0)
-        return err_set(ERR_IO, "%s: monitor: %s", sock->endpoint, zmq_strerror(errno));
-    return ERR_OK;
-}
-
 int sock_connect(struct sock **out, struct sock_context *context, const char *endpoint,
-                 int receive_messages)
+                 int receive_messages, const struct sock_keys *keys)
 {
     struct sock *sock;
     int code = open_socket(&sock, context, endpoint, ZMQ_DEALER);
@@ -211,10 +250,12 @@ int sock_connect(struct sock **out, struct sock_context *context, const char *en
         {ZMQ_RECONNECT_IVL_MAX, RECONNECT_MAX_MS},
     };
     code = set_options(sock, options, sizeof(options) / sizeof(options[0]));
+    if (!code && keys)
+        code = set_client_keys(sock, keys);
     if (!code)
         code = set_message_limit(sock, SPEC_MAX_CHUNK_BYTES + FRAME_MAX_BYTES);
     if (!code)
-        code = open_monitor(sock, context);
+        code = open_monitor(sock, context, ZMQ_EVENT_CONNECTED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED);
     if (!code && zmq_connect(sock->zmq, endpoint) != 0)
         code = err_set(ERR_IO, "cannot connect to %s: %s", endpoint, zmq_strerror(errno));
     if (code) {
@@ -237,6 +278,7 @@ void sock_close(struct sock *sock, int linger_ms)
     }
     zmq_setsockopt(sock->zmq, ZMQ_LINGER, &linger_ms, sizeof(linger_ms));
     zmq_close(sock->zmq);
+    sock_watch_close(sock);
     free(sock);
 }
 
@@ -247,27 +289,61 @@ const char *sock_endpoint(const struct sock *sock)
 
 /* ---- events and waiting ---- */
 
-enum sock_event sock_next_event(struct sock *sock)
+bool sock_monitor_next(struct sock *sock, uint16_t *event, uint32_t *value)
 {
     zmq_msg_t part;
     zmq_msg_init(&part);
-    uint16_t event = 0;
-    if (zmq_msg_recv(&part, sock->monitor, ZMQ_DONTWAIT) >= 2)
-        memcpy(&event, zmq_msg_data(&part), sizeof(event));
+    bool there = zmq_msg_recv(&part, sock->monitor, ZMQ_DONTWAIT) >= 6;
+    if (there) {
+        memcpy(event, zmq_msg_data(&part), sizeof(*event));
+        memcpy(value, (const char *)zmq_msg_data(&part) + sizeof(*event), sizeof(*value));
+    }
     while (zmq_msg_more(&part)) /* the second frame is the address, which we know */
         if (zmq_msg_recv(&part, sock->monitor, ZMQ_DONTWAIT) < 0)
             break;
     zmq_msg_close(&part);
-    switch (event) {
-    case 0:
-        return SOCK_EVENT_NONE;
-    case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
-        return SOCK_EVENT_CONNECTED;
-    case ZMQ_EVENT_DISCONNECTED:
-        return SOCK_EVENT_DISCONNECTED;
-    default:
-        return SOCK_EVENT_HANDSHAKE_FAILED;
+    return there;
+}
+
+/* The value of a failure without detail is whatever errno was: only the time tells. */
+static bool ran_out_of_time(const struct sock *sock)
+{
+    int64_t age_ns = clock_ns() - sock->connected_ns;
+    return age_ns > HANDSHAKE_MS * INT64_C(900000);
+}
+
+static enum sock_event handshake_event(const struct sock *sock, uint16_t event, uint32_t value)
+{
+    if (event == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH)
+        return SOCK_EVENT_REFUSED;
+    if (event == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL)
+        return ran_out_of_time(sock) ? SOCK_EVENT_SILENT : SOCK_EVENT_HUNG_UP;
+    return value == ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH ? SOCK_EVENT_MISMATCH
+                                                               : SOCK_EVENT_FOREIGN;
+}
+
+enum sock_event sock_next_event(struct sock *sock)
+{
+    uint16_t event;
+    uint32_t value;
+    while (sock_monitor_next(sock, &event, &value)) {
+        switch (event) {
+        case ZMQ_EVENT_CONNECTED: /* no handshake yet */
+            sock->fd = (int)value;
+            sock->connected_ns = clock_ns();
+            sock_watch_opened(sock, sock->fd);
+            break;
+        case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
+            return SOCK_EVENT_CONNECTED;
+        case ZMQ_EVENT_DISCONNECTED:
+            sock_watch_closed(sock, sock->fd);
+            sock->fd = -1;
+            return SOCK_EVENT_DISCONNECTED;
+        default:
+            return handshake_event(sock, event, value);
+        }
     }
+    return SOCK_EVENT_NONE;
 }
 
 int sock_poll(struct sock_poll_item *items, int count, int timeout_ms)
@@ -369,10 +445,13 @@ int sock_receive(struct sock *sock, struct sock_message *message)
         if (zmq_msg_recv(&message->parts[i], sock->zmq, ZMQ_DONTWAIT) < 0)
             return receive_failed(sock);
         message->count = i + 1;
-        if (!zmq_msg_more(&message->parts[i]))
+        if (!zmq_msg_more(&message->parts[i])) {
+            sock_watch_delivered(sock, sock->router ? sock_message_fd(message) : sock->fd);
             return good ? SOCK_RECEIVED : SOCK_MALFORMED;
+        }
     }
     drop_rest(sock);
+    sock_watch_delivered(sock, sock->router ? sock_message_fd(message) : sock->fd);
     return SOCK_MALFORMED;
 }
 
@@ -397,6 +476,17 @@ const char *sock_message_address(struct sock_message *message)
     /* From a body frame: 4.3.4's ROUTER may lose the metadata of the address frame. */
     const char *address = zmq_msg_gets(&message->parts[0], "Peer-Address");
     return address ? address : "";
+}
+
+const char *sock_message_key(struct sock_message *message)
+{
+    const char *key = zmq_msg_gets(&message->parts[0], "User-Id"); /* as the ZAP handler said */
+    return key ? key : "";
+}
+
+int sock_message_fd(struct sock_message *message)
+{
+    return zmq_msg_get(&message->parts[0], ZMQ_SRCFD);
 }
 
 /* ---- sending ---- */

@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "proto/keys.h"
+
 enum {
     SOCK_PARTS_MAX = 3,   /* frames of a message, without the ROUTER's address frame */
     SOCK_POLL_MAX = 1024, /* items of one sock_poll */
@@ -24,14 +26,22 @@ struct sock;
 int sock_context_open(struct sock_context **out, int io_threads);
 void sock_context_close(struct sock_context *context); /* after its sockets; accepts NULL */
 
-/* A loader's ROUTER. send_messages: how many answers may wait for one trainer. */
+/* A loader's ROUTER. send_messages: how many answers may wait for one trainer. own: the loader's
+ * keys, for CURVE; NULL: plain text. With keys a ZAP handler (proto/zap.h) must answer in this
+ * context already, for without one ZeroMQ lets everybody in: ERR_INTERNAL. */
 int sock_bind(struct sock **out, struct sock_context *context, const char *endpoint,
-              int send_messages);
+              int send_messages, const struct key_pair *own);
 
-/* A trainer's DEALER, with a monitor (sock_next_event). Connects in the background, and again
- * whenever the connection is lost. receive_messages: how many answers may wait here. */
+struct sock_keys { /* of a trainer */
+    const struct key_pair *own;
+    const struct key *loader; /* the other side must have the secret half of this one */
+};
+
+/* A trainer's DEALER, with events (sock_next_event). Connects in the background, and again
+ * whenever the connection is lost. receive_messages: how many answers may wait here. keys NULL:
+ * plain text. */
 int sock_connect(struct sock **out, struct sock_context *context, const char *endpoint,
-                 int receive_messages);
+                 int receive_messages, const struct sock_keys *keys);
 
 /* linger_ms: how long messages already sent may still take to leave. Accepts NULL. */
 void sock_close(struct sock *sock, int linger_ms);
@@ -45,7 +55,12 @@ enum sock_event {
     SOCK_EVENT_NONE,
     SOCK_EVENT_CONNECTED,    /* the handshake is done: messages can be sent */
     SOCK_EVENT_DISCONNECTED, /* what was sent and not answered is lost */
-    SOCK_EVENT_HANDSHAKE_FAILED,
+    /* No handshake, and why: */
+    SOCK_EVENT_HUNG_UP,  /* the other side closed it: with keys, its key is another one */
+    SOCK_EVENT_SILENT,   /* the other side said nothing in time */
+    SOCK_EVENT_REFUSED,  /* the other side does not allow this trainer's key */
+    SOCK_EVENT_MISMATCH, /* one side uses keys and the other does not */
+    SOCK_EVENT_FOREIGN,  /* no loader */
 };
 
 /* The next event, SOCK_EVENT_NONE when there is none at the moment. */
@@ -62,6 +77,17 @@ struct sock_poll_item {
 /* Waits until something is readable or timeout_ms went by (-1: for ever; a signal ends it early).
  */
 int sock_poll(struct sock_poll_item *items, int count, int timeout_ms);
+
+/* ---- connections ---- */
+
+/* Looks after the connections of a socket: to be called every 100 ms or more often. Returns how
+ * many peers have sent more than limit_bytes without finishing a message; those of a ROUTER are cut
+ * off and named in the log, a DEALER is the caller's to close. TCP only. A ROUTER's failed
+ * handshakes are logged here, a few a minute. */
+int sock_watch(struct sock *sock, size_t limit_bytes);
+
+/* Closes a connection of a ROUTER; 0 and those that are gone already are ignored. */
+void sock_cut(struct sock *sock, uint64_t connection);
 
 /* ---- messages ---- */
 
@@ -81,6 +107,11 @@ const void *sock_message_data(struct sock_message *message, int part, size_t *by
 uint32_t sock_message_client(const struct sock_message *message); /* ROUTER: who sent it */
 /* ROUTER: the sender's IP address, "" when unknown (ipc). */
 const char *sock_message_address(struct sock_message *message);
+/* ROUTER: the sender's public key as text, proven by its handshake; "" without keys. */
+const char *sock_message_key(struct sock_message *message);
+/* ROUTER: the connection that it came over, for sock_cut; 0: not known. Valid for the message that
+ * was received last. */
+uint64_t sock_message_connection(struct sock *sock, struct sock_message *message);
 
 /* A frame to send. release NULL: the bytes are copied. Otherwise they are sent from where they are
  * and release(data, user) is called once they are no longer needed, from any thread. */

@@ -37,9 +37,9 @@ static const struct opt OPTIONS[] = {
     {"prefetch-mib", OPT_INT, offsetof(struct values, prefetch_mib), .fallback = "256", .min = 1,
      .max = 1 << 20, .value_name = "MIB", .help = "memory for micro-batches fetched ahead"},
     {"secret-key", OPT_STRING, offsetof(struct values, secret_key), .value_name = "FILE",
-     .help = "CURVE key (not in this version)"},
+     .help = "this trainer's key (satchel-keygen); goes with --server-keys"},
     {"server-keys", OPT_STRING, offsetof(struct values, server_keys), .value_name = "DIR",
-     .help = "public keys of the loaders (not in this version)"},
+     .help = "public keys of the loaders that are trusted"},
 };
 
 struct pull {

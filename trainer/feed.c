@@ -227,9 +227,6 @@ static int init_sync(struct feed *feed)
 
 int feed_open(struct feed **out, const struct feed_config *config)
 {
-    if (config->secret_key || config->server_keys)
-        return err_set(ERR_UNSUPPORTED, "--secret-key and --server-keys are not in this version; "
-                                        "use loaders on loopback, ipc:// or a network you trust");
     if (!config->loaders || !*config->loaders)
         return err_set(ERR_ARG, "no loader is named: ENDPOINT,ENDPOINT..., @FILE or synthetic");
     struct feed *feed = calloc(1, sizeof(*feed));
@@ -251,7 +248,8 @@ int feed_open(struct feed **out, const struct feed_config *config)
     if (feed->synthetic) {
         feed->prefetch_bytes = 0; /* nothing is waited for */
         feed_synthetic_stores(feed);
-    } else if ((code = feed_io_start(feed)) || (code = await_loader(feed))) {
+    } else if ((code = feed_keys_open(feed)) || (code = feed_io_start(feed)) ||
+               (code = await_loader(feed))) {
         feed_close(feed);
         return code;
     }
@@ -276,6 +274,7 @@ void feed_close(struct feed *feed)
         return;
     feed_io_stop(feed);
     report(feed);
+    feed_keys_close(feed);
     for (int i = 0; i < feed->slot_count; i++) {
         if (feed->slots[i]->memory)
             feed->config.free(feed->config.user, feed->slots[i]->memory);

@@ -19,11 +19,13 @@
 struct feed_config {
     /* ENDPOINT,ENDPOINT... | @FILE (one endpoint a line, # comments; watched) | synthetic */
     const char *loaders;
-    const char *run;                      /* name shown in the loaders' logs; NULL: "" */
-    double stall_limit_seconds;           /* 0: wait for ever, saying so */
-    size_t prefetch_bytes;                /* 0: FEED_PREFETCH_BYTES */
-    double audit_share;                   /* of the chunks that are fetched from two loaders */
-    const char *secret_key, *server_keys; /* reserved for CURVE: ERR_UNSUPPORTED when not NULL */
+    const char *run;            /* name shown in the loaders' logs; NULL: "" */
+    double stall_limit_seconds; /* 0: wait for ever, saying so */
+    size_t prefetch_bytes;      /* 0: FEED_PREFETCH_BYTES */
+    double audit_share;         /* of the chunks that are fetched from two loaders */
+    /* CURVE: this trainer's secret key (a file) and the loaders' public keys (a directory); both or
+     * neither. NULL: plain text. */
+    const char *secret_key, *server_keys;
     /* Memory of batches (pinned); NULL: 64-byte aligned malloc. */
     void *(*alloc)(void *user, size_t bytes);
     void (*free)(void *user, void *memory);

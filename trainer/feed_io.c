@@ -89,7 +89,7 @@ static int add_peer(int *at, struct feed *feed, const char *endpoint)
     snprintf(peer->endpoint, sizeof(peer->endpoint), "%s", endpoint);
     feed->peers[*at] = peer;
     feed->peer_count += !full;
-    if (!endpoint_is_local(endpoint))
+    if (!feed->keyed && !endpoint_is_local(endpoint))
         log_warn("loader %s: plain TCP, neither encrypted nor authenticated", endpoint);
     return ERR_OK;
 }

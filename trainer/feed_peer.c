@@ -22,6 +22,7 @@ enum {
     FIRST_WINDOW = 2,
     RETRY_MS = 100,
     RETRY_MAX_MS = 1000,
+    MESSAGE_SLACK = 256 << 10,
 };
 
 static int64_t ns_of(double seconds)
@@ -33,7 +34,9 @@ static int64_t ns_of(double seconds)
 
 int feed_peer_open(struct feed *feed, struct peer *peer)
 {
-    int code = sock_connect(&peer->sock, feed->context, peer->endpoint, RECEIVE_MESSAGES);
+    struct sock_keys keys;
+    int code = sock_connect(&peer->sock, feed->context, peer->endpoint, RECEIVE_MESSAGES,
+                            feed_keys_of(&keys, feed, peer));
     peer->state = code ? PEER_CLOSED : PEER_OPENING;
     peer->window = FIRST_WINDOW;
     peer->credits = 0;
@@ -176,11 +179,13 @@ void feed_peer_events(struct feed *feed, int number)
     struct peer *peer = feed->peers[number];
     receive(feed, number); /* first: what came before a disconnect counts */
     while (peer->sock) {
-        switch (sock_next_event(peer->sock)) {
+        enum sock_event event = sock_next_event(peer->sock);
+        switch (event) {
         case SOCK_EVENT_NONE:
             return;
         case SOCK_EVENT_CONNECTED:
-            say_hello(feed, number);
+            if (feed_keys_fit(feed, number))
+                say_hello(feed, number);
             break;
         case SOCK_EVENT_DISCONNECTED:
             receive(feed, number);
@@ -188,8 +193,8 @@ void feed_peer_events(struct feed *feed, int number)
                 feed_peer_lose(feed, number,
                                peer->state == PEER_LEAVING ? "has left" : "disconnected");
             break;
-        case SOCK_EVENT_HANDSHAKE_FAILED:
-            log_verbose("loader %s: the handshake failed", peer->endpoint);
+        default:
+            feed_keys_failed(feed, number, event);
             break;
         }
     }
@@ -202,9 +207,27 @@ static double deadline_s(const struct peer *peer)
     return busy > DEADLINE_LEAST ? busy : DEADLINE_LEAST;
 }
 
+/* What a loader may send at most before a message of it is complete. */
+static size_t message_limit(const struct feed *feed, const struct peer *peer)
+{
+    size_t largest = 0;
+    for (int i = 0; i < FEED_SPECS_MAX; i++) {
+        const struct spec *spec = &feed->specs[i].spec;
+        if (!(peer->offered >> i & 1))
+            continue;
+        size_t bytes = spec->chunk_size * (frame_label_bytes(spec) + spec_sample_bytes(spec));
+        largest = bytes > largest ? bytes : largest;
+    }
+    return largest + largest / 4 + MESSAGE_SLACK; /* encryption adds to each frame */
+}
+
 void feed_peer_deadlines(struct feed *feed, int number, int64_t now_ns)
 {
     struct peer *peer = feed->peers[number];
+    if (sock_watch(peer->sock, message_limit(feed, peer)) > 0) {
+        feed_peer_refuse(feed, number, "it sends a message without end");
+        return;
+    }
     if (peer->state == PEER_LEAVING && peer->request_count == 0) {
         feed_peer_lose(feed, number, "has left");
         return;

@@ -103,6 +103,9 @@ struct peer { /* owner: io */
     int64_t opened_ns, greeted_ns, retry_ns;
     unsigned failures; /* connections lost in a row, for the back-off */
     bool said_missing, unlisted;
+    unsigned key_at, key_rounds; /* of --server-keys: which is tried, how often all were */
+    bool probing;                /* it is tried without keys, to tell why those do not fit */
+    int64_t complained_ns;       /* when it was last said that there is no handshake */
     unsigned request_count;
     struct peer_request requests[FRAME_MAX_CREDITS];
 };
@@ -147,6 +150,11 @@ struct feed {
     bool flush;          /* asked by the caller, cleared when done */
     bool closing;
 
+    /* Constant once the I/O thread runs. */
+    bool keyed;
+    struct key_pair own_key;
+    struct key_list loader_keys; /* at least one when keyed */
+
     /* Owner: io. */
     struct sock_context *context;
     struct sock_message *message;
@@ -190,6 +198,18 @@ void feed_peer_goodbye(struct feed *feed, int number); /* leaves it, for now or 
 bool feed_peer_send(struct feed *feed, int number, const struct frame *frame); /* false: not sent */
 void feed_peer_lose(struct feed *feed, int number, const char *why);   /* to be opened again */
 void feed_peer_refuse(struct feed *feed, int number, const char *why); /* never to be used again */
+
+/* ---- feed_keys.c ---- */
+
+int feed_keys_open(struct feed *feed); /* reads them. ERR_ARG, ERR_IO, ERR_DATA */
+void feed_keys_close(struct feed *feed);
+/* The keys to be tried now, in *keys; NULL: none. */
+const struct sock_keys *feed_keys_of(struct sock_keys *keys, const struct feed *feed,
+                                     const struct peer *peer);
+/* There was a handshake. False: it was one that must not lead to anything. */
+bool feed_keys_fit(struct feed *feed, int number);
+/* There was no handshake, for the reason that the event gives. */
+void feed_keys_failed(struct feed *feed, int number, enum sock_event event);
 
 /* ---- feed_admit.c ---- */
 

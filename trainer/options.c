@@ -37,7 +37,7 @@ static const struct opt run_table[] = {
     {"audit", OPT_REAL, FIELD(audit), .fallback = "0", .max = 1, .value_name = "SHARE",
      .help = "share of chunks that are fetched from two loaders and compared"},
     {"secret-key", OPT_STRING, FIELD(secret_key), .value_name = "FILE",
-     .help = "this trainer's key for CURVE"},
+     .help = "this trainer's key (satchel-keygen); goes with --server-keys"},
     {"server-keys", OPT_STRING, FIELD(server_keys), .value_name = "DIR",
      .help = "public keys of the loaders that are trusted"},
     {"check-ranks", OPT_INT, FIELD(check_ranks), .fallback = "500", .max = 1e15,
@@ -50,19 +50,6 @@ static const struct opt run_table[] = {
     {"out", OPT_STRING, FIELD(out), .fallback = "run", .value_name = "DIR",
      .help = "run directory: recipe.ini, metrics.jsonl, last.safetensors, best.safetensors"},
 };
-
-static int unsupported(const char *option, const char *way_out)
-{
-    return err_set(ERR_UNSUPPORTED, "%s is not supported by this build: %s", option, way_out);
-}
-
-static int check_supported(const struct options *options)
-{
-    const struct run_options *run = &options->run;
-    if (run->secret_key || run->server_keys)
-        return unsupported("--secret-key, --server-keys (CURVE)", "use loopback, ipc or a tunnel");
-    return 0;
-}
 
 static int check_run(const struct options *options)
 {
@@ -115,8 +102,6 @@ int options_parse(struct options *options, int argc, char **argv)
     if (code || options->program.finished)
         return code;
     code = check_run(options);
-    if (!code)
-        code = check_supported(options);
     if (!code)
         code = recipe_check(&options->recipe, 1);
     options->precision = precision_of(options->recipe.precision);

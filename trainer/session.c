@@ -60,6 +60,8 @@ static int open_feed(struct session *session)
         .run = run->out,
         .stall_limit_seconds = run->stall_limit,
         .audit_share = run->audit,
+        .secret_key = run->secret_key,
+        .server_keys = run->server_keys,
         .alloc = batch_alloc,
         .free = batch_free,
         .user = session,

@@ -70,8 +70,6 @@ static void bad_arguments(void **state)
     expect(2, place->train, "tcp://*:5555", NULL, "--insecure", "tcp://*:5555");
     expect(2, place->train, "tcp://0.0.0.0:5555", NULL, "--insecure", "");
     expect(2, place->train, place->endpoint, "--no-such-option", "--no-such-option", "");
-    expect(1, place->train, place->endpoint, "--secret-key=x", "not in this version", "");
-    expect(1, place->train, place->endpoint, "--allow=x", "not in this version", "");
 }
 
 static void endpoint_in_use(void **state)
@@ -118,9 +116,6 @@ static void feed_arguments(void **state)
         assert_int_equal(feed_open(&feed, &config), cases[i].code);
         assert_non_null(strstr(err_message(), cases[i].text));
     }
-    const struct feed_config keys = {.loaders = "ipc:///a", .secret_key = "x"};
-    struct feed *feed;
-    assert_int_equal(feed_open(&feed, &keys), ERR_UNSUPPORTED);
 }
 
 int main(void)

@@ -75,7 +75,7 @@ static struct frame some_frame(enum frame_kind kind)
         }
         break;
     case FRAME_REFUSE:
-        frame.refuse = (struct frame_refuse){FRAME_REASON_MESSAGE, 6, ""};
+        frame.refuse = (struct frame_refuse){FRAME_REASON_LIMIT, 6, ""};
         memset(frame.refuse.what, 'x', sizeof(frame.refuse.what) - 1);
         break;
     case FRAME_NEED_SPEC:
@@ -144,7 +144,7 @@ static void assert_within_ranges(const struct frame *frame)
         assert_true(frame->chunk.culprit_count <= FRAME_MAX_CULPRITS);
         break;
     case FRAME_REFUSE:
-        assert_in_range(frame->refuse.reason, FRAME_REASON_PROTOCOL, FRAME_REASON_MESSAGE);
+        assert_in_range(frame->refuse.reason, FRAME_REASON_PROTOCOL, FRAME_REASON_LIMIT);
         break;
     default:
         assert_in_range(frame->kind, FRAME_HELLO, FRAME_PING);
