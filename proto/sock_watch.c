@@ -103,7 +103,7 @@ static const char *peer_text(char text[PEER_TEXT_BYTES], const struct sockaddr_s
         inet_ntop(AF_INET6, &six->sin6_addr, host, sizeof(host));
         port = ntohs(six->sin6_port);
     } else {
-        return "this machine";
+        return peer->ss_family == AF_UNIX ? "this machine" : "an address that is gone already";
     }
     snprintf(text, PEER_TEXT_BYTES, "%s port %u", host, port);
     return text;

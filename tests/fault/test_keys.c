@@ -208,7 +208,7 @@ static void no_key(void **state)
     make_directory(allow, "trainer");
     serve(&served, allow);
     expect_refusal(served.endpoint, NULL, NULL, "it wants keys");
-    stream_await(stream_log_has(&served.loader, "turned away a connection from 127.0.0.1"), 30);
+    stream_await(stream_log_has(&served.loader, "turned away a connection"), 30);
     end(&served, false, NULL);
 }
 
@@ -220,7 +220,7 @@ static void keys_against_plain(void **state)
     make_directory(servers, "loader");
     serve(&served, NULL);
     expect_refusal(served.endpoint, secret("trainer"), servers, "it does not use keys");
-    stream_await(stream_log_has(&served.loader, "turned away a connection from 127.0.0.1"), 30);
+    stream_await(stream_log_has(&served.loader, "turned away a connection"), 30);
     end(&served, false, NULL);
 }
 
