@@ -1,21 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The zip is libarchive's; the .npy header is NumPy's documented format (numpy.lib.format). */
+/* The zip is libarchive's. */
 #include "tools/npz.h"
 
 #include <archive.h>
 #include <archive_entry.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/err.h"
 #include "common/file.h"
-
-enum {
-    MAGIC_BYTES = 10,  /* \x93NUMPY, version, length of the text */
-    HEADER_BYTES = 256 /* a multiple of 64, and room for any of our shapes */
-};
+#include "tools/npy.h"
 
 struct npz {
     struct file_atomic *file;
@@ -48,43 +43,24 @@ int npz_open(struct npz **out, const char *path)
     return 0;
 }
 
-static void make_header(char dst[HEADER_BYTES], const struct npz_array *array)
-{
-    static const char magic[] = "\x93NUMPY\x01";
-    enum { TEXT_BYTES = HEADER_BYTES - MAGIC_BYTES };
-    memset(dst, ' ', HEADER_BYTES);
-    memcpy(dst, magic, sizeof magic); /* with its NUL: version 1.0 */
-    dst[8] = (char)(TEXT_BYTES & 255);
-    dst[9] = (char)(TEXT_BYTES >> 8);
-    char shape[100] = "";
-    for (int i = 0; i < array->dimensions; i++)
-        snprintf(shape + strlen(shape), sizeof shape - strlen(shape), "%" PRIu64 ", ",
-                 array->shape[i]);
-    int length =
-        snprintf(dst + MAGIC_BYTES, TEXT_BYTES,
-                 "{'descr': '%s', 'fortran_order': False, 'shape': (%s), }", array->descr, shape);
-    dst[MAGIC_BYTES + length] = ' '; /* snprintf's NUL */
-    dst[HEADER_BYTES - 1] = '\n';
-}
-
 int npz_add(struct npz *npz, const struct npz_array *array)
 {
-    char name[80], header[HEADER_BYTES];
+    char name[80], header[NPY_HEADER_BYTES];
     size_t bytes = array->item_bytes;
     for (int i = 0; i < array->dimensions; i++)
         bytes *= array->shape[i];
     snprintf(name, sizeof name, "%s.npy", array->name);
-    make_header(header, array);
+    npy_header(header, array->descr, array->dimensions, array->shape);
     struct archive_entry *entry = archive_entry_new();
     if (!entry)
         return err_set(ERR_NOMEM, "%s: out of memory", npz->path);
     archive_entry_set_pathname(entry, name);
     archive_entry_set_filetype(entry, AE_IFREG);
     archive_entry_set_perm(entry, 0644);
-    archive_entry_set_size(entry, (int64_t)(HEADER_BYTES + bytes));
+    archive_entry_set_size(entry, (int64_t)(NPY_HEADER_BYTES + bytes));
     int code = 0;
     if (archive_write_header(npz->zip, entry) != ARCHIVE_OK ||
-        archive_write_data(npz->zip, header, HEADER_BYTES) != HEADER_BYTES ||
+        archive_write_data(npz->zip, header, NPY_HEADER_BYTES) != NPY_HEADER_BYTES ||
         archive_write_data(npz->zip, array->data, bytes) != (la_ssize_t)bytes)
         code = refuse(npz);
     archive_entry_free(entry);

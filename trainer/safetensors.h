@@ -7,6 +7,7 @@
 #ifndef TRAINER_SAFETENSORS_H
 #define TRAINER_SAFETENSORS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -64,11 +65,12 @@ int safetensors_verify(const struct safetensors *file);
 int safetensors_read(float *dst, const struct safetensors *file,
                      const struct safetensors_tensor *tensor);
 
-/* What a file to be written holds, in the order of its bytes; all fp32. */
+/* What a file to be written holds, in the order of its bytes. */
 struct safetensors_entry {
     char name[96];
-    int rank;
+    int rank; /* 0: a scalar */
     uint64_t shape[4];
+    bool integers; /* int64; else fp32 */
 };
 
 struct safetensors_pair { /* of "__metadata__" */
@@ -82,8 +84,8 @@ int safetensors_write_open(struct safetensors_writer **out, const char *path,
                            const struct safetensors_entry *entries, size_t entry_count,
                            const struct safetensors_pair *pairs, size_t pair_count);
 
-/* The next entry's elements. */
-int safetensors_write_next(struct safetensors_writer *writer, const float *src);
+/* The next entry's elements: float or int64_t, as it says. */
+int safetensors_write_next(struct safetensors_writer *writer, const void *src);
 
 /* Publishes; frees writer whatever happens. ERR_INTERNAL when entries are missing. */
 int safetensors_write_commit(struct safetensors_writer *writer);

@@ -19,16 +19,16 @@ struct safetensors_writer {
     char *path;
     struct hash_stream *hash;
     size_t checksum_offset; /* of its digits in the file; 0: there is no metadata */
-    uint64_t *counts;       /* elements of each entry */
+    uint64_t *sizes;        /* bytes of each entry */
     size_t entry_count, next;
 };
 
-static uint64_t entry_elements(const struct safetensors_entry *entry)
+static uint64_t entry_bytes(const struct safetensors_entry *entry)
 {
-    uint64_t count = 1;
+    uint64_t bytes = entry->integers ? sizeof(int64_t) : sizeof(float);
     for (int i = 0; i < entry->rank; i++)
-        count *= entry->shape[i];
-    return count;
+        bytes *= entry->shape[i];
+    return bytes;
 }
 
 static int add_metadata(cJSON *header, const struct safetensors_pair *pairs, size_t count)
@@ -45,7 +45,7 @@ static int add_metadata(cJSON *header, const struct safetensors_pair *pairs, siz
 static int add_entry(cJSON *header, const struct safetensors_entry *entry, uint64_t *offset)
 {
     cJSON *item = cJSON_AddObjectToObject(header, entry->name);
-    cJSON *dtype = cJSON_AddStringToObject(item, "dtype", "F32");
+    cJSON *dtype = cJSON_AddStringToObject(item, "dtype", entry->integers ? "I64" : "F32");
     cJSON *shape = cJSON_AddArrayToObject(item, "shape");
     cJSON *offsets = cJSON_AddArrayToObject(item, "data_offsets");
     if (!dtype || !shape || !offsets)
@@ -53,7 +53,7 @@ static int add_entry(cJSON *header, const struct safetensors_entry *entry, uint6
     for (int i = 0; i < entry->rank; i++)
         if (!cJSON_AddItemToArray(shape, cJSON_CreateNumber((double)entry->shape[i])))
             return -1;
-    uint64_t end = *offset + entry_elements(entry) * sizeof(float);
+    uint64_t end = *offset + entry_bytes(entry);
     if (!cJSON_AddItemToArray(offsets, cJSON_CreateNumber((double)*offset)) ||
         !cJSON_AddItemToArray(offsets, cJSON_CreateNumber((double)end)))
         return -1;
@@ -107,11 +107,11 @@ int safetensors_write_open(struct safetensors_writer **out, const char *path,
     char *text = header_text(entries, entry_count, pairs, pair_count);
     int code = 0;
     if (writer) {
-        writer->counts = calloc(entry_count ? entry_count : 1, sizeof *writer->counts);
+        writer->sizes = calloc(entry_count ? entry_count : 1, sizeof *writer->sizes);
         writer->hash = hash_stream_open();
         writer->path = strdup(path);
     }
-    if (!writer || !writer->path || !writer->counts || !writer->hash || !text)
+    if (!writer || !writer->path || !writer->sizes || !writer->hash || !text)
         code = err_set(ERR_NOMEM, "out of memory for writing '%s'", path);
     if (!code)
         code = file_atomic_open(&writer->file, path);
@@ -122,20 +122,20 @@ int safetensors_write_open(struct safetensors_writer **out, const char *path,
     }
     writer->entry_count = entry_count;
     for (size_t i = 0; i < entry_count; i++)
-        writer->counts[i] = entry_elements(&entries[i]);
+        writer->sizes[i] = entry_bytes(&entries[i]);
     write_header(writer, text);
     cJSON_free(text);
     *out = writer;
     return 0;
 }
 
-int safetensors_write_next(struct safetensors_writer *writer, const float *src)
+int safetensors_write_next(struct safetensors_writer *writer, const void *src)
 {
     if (writer->next == writer->entry_count)
         return err_set(ERR_INTERNAL, "more tensors than the header has");
-    size_t count = (size_t)writer->counts[writer->next++];
-    if (count > 0)
-        put(writer, src, count * sizeof *src);
+    size_t bytes = (size_t)writer->sizes[writer->next++];
+    if (bytes > 0)
+        put(writer, src, bytes);
     return 0;
 }
 
@@ -175,7 +175,7 @@ void safetensors_write_discard(struct safetensors_writer *writer)
     if (writer->file)
         file_atomic_discard(writer->file);
     hash_stream_close(writer->hash);
-    free(writer->counts);
+    free(writer->sizes);
     free(writer->path);
     free(writer);
 }

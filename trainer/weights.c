@@ -89,18 +89,33 @@ static bool all_finite(const float *values, size_t count)
     return true;
 }
 
-static int load_tensor(float *buffer, const struct weights *weights, const struct safetensors *file,
-                       const char *path, enum state_kind kind, int index,
-                       const struct safetensors_tensor *found)
+/* Reads a tensor; other_classes not NULL: or only says that it is a classifier's of another number
+ * of classes. */
+static int read_tensor(float *dst, bool *other_classes, const struct net *net, int index,
+                       const struct safetensors *file, const char *path, const char *prefix)
 {
-    const struct tensor *tensor = &weights->net->tensors[index];
-    int code = safetensors_read(buffer, file, found);
-    if (code)
-        return code;
-    if (!all_finite(buffer, tensor->count))
-        return err_set(ERR_DATA, "'%s': tensor '%s' holds values that are not finite", path,
-                       found->name);
-    return weights->ops->state_set(weights->state, kind, index, buffer);
+    const struct tensor *tensor = &net->tensors[index];
+    char name[128];
+    snprintf(name, sizeof name, "%s%s", prefix, tensor->name);
+    const struct safetensors_tensor *found = safetensors_find(file, name);
+    if (!found)
+        return err_set(ERR_DATA, "'%s' has no tensor '%s', which %s needs", path, name, net->model);
+    if (other_classes && other_head(found, tensor)) {
+        *other_classes = true;
+        return 0;
+    }
+    if (!same_shape(found, tensor))
+        return shape_error(path, found, tensor, net->model);
+    int code = safetensors_read(dst, file, found);
+    if (!code && !all_finite(dst, tensor->count))
+        code = err_set(ERR_DATA, "'%s': tensor '%s' holds values that are not finite", path, name);
+    return code;
+}
+
+int weights_read(float *dst, const struct net *net, int tensor, const struct safetensors *file,
+                 const char *path, const char *prefix)
+{
+    return read_tensor(dst, NULL, net, tensor, file, path, prefix);
 }
 
 int weights_load(const struct weights *weights, const struct safetensors *file, const char *path,
@@ -112,21 +127,14 @@ int weights_load(const struct weights *weights, const struct safetensors *file, 
     if (head_kept)
         *head_kept = false;
     for (int i = 0; i < net->tensor_count && !code; i++) {
-        const struct tensor *tensor = &net->tensors[i];
-        char name[128];
-        if (kind == STATE_MOMENTUM && !tensor->trained)
+        bool other = false;
+        if (kind == STATE_MOMENTUM && !net->tensors[i].trained)
             continue;
-        snprintf(name, sizeof name, "%s%s", prefix, tensor->name);
-        const struct safetensors_tensor *found = safetensors_find(file, name);
-        if (!found)
-            code = err_set(ERR_DATA, "'%s' has no tensor '%s', which %s needs", path, name,
-                           net->model);
-        else if (same_shape(found, tensor))
-            code = load_tensor(buffer, weights, file, path, kind, i, found);
-        else if (head_kept && other_head(found, tensor))
+        code = read_tensor(buffer, head_kept ? &other : NULL, net, i, file, path, prefix);
+        if (!code && !other)
+            code = weights->ops->state_set(weights->state, kind, i, buffer);
+        if (other)
             *head_kept = true;
-        else
-            code = shape_error(path, found, tensor, net->model);
     }
     free(buffer);
     return code;

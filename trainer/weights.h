@@ -27,6 +27,11 @@ int weights_init(const struct weights *weights, const char *scheme, bool zero_ga
 int weights_load(const struct weights *weights, const struct safetensors *file, const char *path,
                  enum state_kind kind, const char *prefix, bool *head_kept);
 
+/* Reads one tensor of a net (dst has tensor->count floats) from the tensor named prefix + its name.
+ * Errors as weights_load. */
+int weights_read(float *dst, const struct net *net, int tensor, const struct safetensors *file,
+                 const char *path, const char *prefix);
+
 /* Copies weights and running statistics into the state of the same model for another input size. */
 int weights_copy(const struct weights *dst, const struct weights *src);
 
