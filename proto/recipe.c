@@ -143,6 +143,8 @@ static const char *const foreign_keys[] = {
     "save-every", "check-ranks", "eval-only", "keep", "allow-change",
     /* inspect, preview, predict, export */
     "check", "extract", "replay", "epoch", "chunk", "top", "logits", "csv", "onnx", "timm",
+    /* report */
+    "title",
     /* bench-decode, bench-loader, bench-feed, bench-step */
     "seconds", "batch", "prefetch-mib", "rounds", "only", "channels", "steps", "warmup",
     /* all */

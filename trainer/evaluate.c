@@ -2,6 +2,8 @@
 /* Accuracy over the validation store. */
 #include "trainer/evaluate.h"
 
+#include <stdlib.h>
+
 #include "common/err.h"
 #include "common/log.h"
 
@@ -25,10 +27,35 @@ struct feed_range evaluate_range(const struct session *session, uint64_t epoch)
 
 enum { SUM_LOSS, SUM_TOP1, SUM_TOP5, SUM_SAMPLES, SUM_MASKED, SUMS };
 
-static int add_batch(double sums[SUMS], struct session *session)
+/* The batch's place in the identity order says which samples it holds. */
+static int add_predictions(struct predictions *predictions, float *logits,
+                           const struct session *session, const struct feed_batch *fetched,
+                           const struct feed_range *range)
+{
+    int code = session->ops->logits(logits, session->eval_program);
+    uint64_t chunk = fetched->step * range->chunks_per_step + range->rank_offset;
+    uint64_t first = chunk * range->spec.chunk_size;
+    if (code)
+        return code;
+    predictions_enter(predictions, first, fetched->samples, logits);
+    for (uint32_t i = 0; i < fetched->samples; i++)
+        if (fetched->labels[i].a == CHUNK_LABEL_MASKED)
+            predictions_clear(predictions, first + i);
+    return 0;
+}
+
+struct evaluation {
+    double sums[SUMS];
+    struct feed_range range;
+    struct predictions *predictions; /* NULL: not wanted */
+    float *logits;                   /* [micro_batch][classes] */
+};
+
+static int add_batch(struct evaluation *evaluation, struct session *session)
 {
     struct feed_batch fetched;
     struct batch_metrics metrics;
+    double *sums = evaluation->sums;
     int code = feed_pop(&fetched, session->feed);
     if (code)
         return code;
@@ -36,6 +63,9 @@ static int add_batch(double sums[SUMS], struct session *session)
     code = session->ops->run(session->eval_program, &batch, 0, 1, NULL, NULL);
     if (!code)
         code = session->ops->metrics(&metrics, session->eval_state, 0);
+    if (!code && evaluation->predictions)
+        code = add_predictions(evaluation->predictions, evaluation->logits, session, &fetched,
+                               &evaluation->range);
     feed_release(session->feed, &fetched);
     if (code)
         return code;
@@ -57,17 +87,32 @@ static int update_state(struct session *session)
     return weights_copy(&dst, &src);
 }
 
-int evaluate_run(struct metrics_eval *eval, struct session *session)
+static int run_batches(struct evaluation *evaluation, struct session *session)
 {
-    double sums[SUMS] = {0};
-    struct feed_range range = evaluate_range(session, eval->epoch);
-    uint64_t batches = feed_range_batches(session->feed, &range);
+    size_t room = (size_t)evaluation->range.micro_batch * session->val->class_count;
+    uint64_t batches = feed_range_batches(session->feed, &evaluation->range);
     int code = update_state(session);
+    if (!code && evaluation->predictions) {
+        evaluation->logits = malloc(room * sizeof *evaluation->logits);
+        if (!evaluation->logits)
+            code = err_set(ERR_NOMEM, "out of memory for %zu logits", room);
+    }
     for (uint64_t i = 0; i < batches && !code; i++)
-        code = add_batch(sums, session);
+        code = add_batch(evaluation, session);
+    free(evaluation->logits);
     code = comm_agree(session->comm, code);
-    if (!code)
-        code = session->comm->ops->sum_doubles(session->comm, sums, SUMS);
+    return code ? code : session->comm->ops->sum_doubles(session->comm, evaluation->sums, SUMS);
+}
+
+int evaluate_run(struct metrics_eval *eval, struct predictions *predictions,
+                 struct session *session)
+{
+    struct evaluation evaluation = {
+        .range = evaluate_range(session, eval->epoch),
+        .predictions = predictions,
+    };
+    const double *sums = evaluation.sums;
+    int code = run_batches(&evaluation, session);
     if (code)
         return code;
     if (sums[SUM_MASKED] > 0)

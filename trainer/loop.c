@@ -33,6 +33,7 @@ struct loop {
     const struct rundir *dir;
     struct metrics *metrics;
     struct saver *saver;
+    struct predictions *predictions; /* of the last evaluation; NULL: there is none */
     struct progress *progress;
     struct checkpoint saved; /* what the saver was given last; receipt is all ranks' */
     struct checkpoint *at;   /* where the run stands; receipt is this rank's part */
@@ -140,7 +141,9 @@ static int save(struct loop *loop, bool best)
     saved->loss_scale_good_steps = loop->scaler.good_steps;
     saved->loss_scale_bad_steps = loop->scaler.bad_steps;
     int code = sum_receipt(&saved->receipt, loop->session->comm);
-    return code || !loop->saver ? code : saver_save(loop->saver, saved, best);
+    if (code || !loop->saver)
+        return code;
+    return saver_save(loop->saver, saved, best, best ? loop->predictions : NULL);
 }
 
 /* The process is about to end: what save was given last has to be on the disk. If it is not, it is
@@ -149,7 +152,7 @@ static int await_saved(struct loop *loop)
 {
     int code = loop->saver ? saver_wait(loop->saver) : 0;
     if (code) {
-        code = saver_save(loop->saver, &loop->saved, false);
+        code = saver_save(loop->saver, &loop->saved, false, NULL);
         code = code ? code : saver_wait(loop->saver);
     }
     return code;
@@ -228,15 +231,20 @@ static int evaluate_epoch(struct loop *loop, bool *best)
     *best = false;
     if (!loop->session->val)
         return 0;
-    int code = evaluate_run(&eval, loop->session);
+    predictions_reset(loop->predictions, eval.epoch);
+    int code = evaluate_run(&eval, loop->predictions, loop->session);
     if (code)
         return code;
     ahead_taken(&loop->ahead);
     *loop->last = eval;
     loop->at->top1 = eval.top1;
     *best = eval.top1 > loop->at->best_top1;
-    if (*best)
+    if (*best) {
         loop->at->best_top1 = eval.top1;
+        code = predictions_gather(loop->predictions, loop->session->comm);
+    }
+    if (code)
+        return code;
     log_info("epoch %" PRIu64 ": top-1 %.2f %%, top-5 %.2f %%, loss %.4f over %" PRIu64 " samples",
              eval.epoch, eval.top1, eval.top5, eval.loss, eval.samples);
     return loop->metrics ? metrics_write_eval(loop->metrics, &eval) : 0;
@@ -365,6 +373,17 @@ static int check_position(const struct loop *loop)
                    loop->dir->last, at->step, at->step_in_epoch, at->epoch, steps);
 }
 
+static int open_predictions(struct loop *loop)
+{
+    const struct feed_store *val = loop->session->val;
+    if (!val)
+        return 0;
+    int code = predictions_open(&loop->predictions, val->sample_count, val->class_count);
+    if (!code)
+        loop->predictions->val_fingerprint = val->fingerprint;
+    return code;
+}
+
 int loop_run(struct metrics_eval *last, struct session *session, const struct rundir *dir,
              struct metrics *metrics, struct saver *saver, struct checkpoint *start)
 {
@@ -381,6 +400,8 @@ int loop_run(struct metrics_eval *last, struct session *session, const struct ru
     int code = scaler_init(&loop.scaler, loop.recipe->loss_scale, session->options->precision);
     if (!code)
         code = check_position(&loop);
+    if (!code)
+        code = open_predictions(&loop);
     if (code)
         return code;
     if (start->step > 0) {
@@ -403,5 +424,6 @@ int loop_run(struct metrics_eval *last, struct session *session, const struct ru
     show_ranks(&loop);
     show_saves(&loop);
     feed_flush(session->feed);
+    predictions_close(loop.predictions);
     return code == ERR_STOPPED || code == ERR_PEER ? stop_run(&loop, code) : code;
 }

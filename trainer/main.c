@@ -180,6 +180,15 @@ static int check_start(struct job *job)
     return code ? code : comm_compare_hash(job->comm, hash, "the initial weights");
 }
 
+static int open_events(struct events **events, struct job *job, struct metrics *metrics)
+{
+    enum { POINTS_AN_EPOCH = 100 };
+    int code = events_open(events, job->dir.path, job->at.step);
+    if (!code)
+        metrics_mirror(metrics, *events, job->session.steps_per_epoch / POINTS_AN_EPOCH);
+    return code;
+}
+
 static int open_saver(struct saver **saver, struct job *job, struct metrics *metrics)
 {
     struct checkpoint_part parts[CHECKPOINT_PARTS_MAX];
@@ -198,12 +207,15 @@ static int open_saver(struct saver **saver, struct job *job, struct metrics *met
 static int train(struct job *job)
 {
     struct metrics *metrics = NULL;
+    struct events *events = NULL;
     struct saver *saver = NULL;
     int code = job->dir.has_checkpoint ? go_on(job) : begin(job);
     if (!code)
         code = record_setting(job);
     if (!code && job->comm->rank == 0)
         code = metrics_open(&metrics, job->dir.metrics, job->at.step, job->at.epoch);
+    if (!code && job->comm->rank == 0)
+        code = open_events(&events, job, metrics);
     if (!code && job->comm->rank == 0)
         code = open_saver(&saver, job, metrics);
     code = comm_agree(job->comm, code);
@@ -213,6 +225,7 @@ static int train(struct job *job)
         code = loop_run(&job->last, &job->session, &job->dir, metrics, saver, &job->at);
     saver_close(saver);
     metrics_close(metrics);
+    events_close(events);
     if (!code)
         log_info("done: %" PRIu64 " epochs, %" PRIu64 " steps, in '%s'", job->at.epoch,
                  job->at.step, job->dir.path);
@@ -230,7 +243,7 @@ static int evaluate(struct job *job)
     if (!code)
         code = feed_push(session->feed, &range);
     code = comm_agree(job->comm, code);
-    return code ? code : evaluate_run(&job->last, session);
+    return code ? code : evaluate_run(&job->last, NULL, session);
 }
 
 static void print_result(const struct job *job)

@@ -28,6 +28,10 @@ struct metrics {
     size_t written; /* of them, given to the system */
     uint64_t synced;
     bool failing; /* said already */
+
+    /* Of the thread that writes lines: */
+    struct events *events; /* NULL: none */
+    uint64_t every, next_step;
 };
 
 static bool below(const cJSON *line, const char *key, uint64_t limit)
@@ -103,6 +107,7 @@ int metrics_open(struct metrics **out, const char *path, uint64_t step, uint64_t
         return code;
     }
     metrics->synced = (uint64_t)end;
+    metrics->next_step = step;
     *out = metrics;
     return 0;
 }
@@ -190,6 +195,37 @@ static int append(struct metrics *metrics, const char *text, size_t bytes)
     return code;
 }
 
+void metrics_mirror(struct metrics *metrics, struct events *events, uint64_t every)
+{
+    metrics->events = events;
+    metrics->every = every > 0 ? every : 1;
+}
+
+static void mirror_step(struct metrics *metrics, const struct metrics_step *step)
+{
+    const struct events_scalar scalars[] = {
+        {"train/loss", step->loss},
+        {"train/lr", step->lr},
+        {"speed/images_per_second", step->images_per_second},
+        {"speed/waiting_percent", 100 * step->wait_share},
+    };
+    metrics->next_step = step->step + 1;
+    if (metrics->events && step->step % metrics->every == 0)
+        events_write(metrics->events, step->step, scalars, 4);
+}
+
+/* At the step that would come next. */
+static void mirror_eval(struct metrics *metrics, const struct metrics_eval *eval)
+{
+    const struct events_scalar scalars[] = {
+        {"validation/top1", eval->top1},
+        {"validation/top5", eval->top5},
+        {"validation/loss", eval->loss},
+        {"validation/epoch", (double)eval->epoch},
+    };
+    events_write(metrics->events, metrics->next_step, scalars, 4);
+}
+
 /* A line that begins with the event; NULL when memory is out. */
 static cJSON *begin_line(const char *event)
 {
@@ -216,6 +252,7 @@ static int end_line(struct metrics *metrics, cJSON *line, int members)
 int metrics_write_step(struct metrics *metrics, const struct metrics_step *step)
 {
     cJSON *line = begin_line("step");
+    mirror_step(metrics, step);
     cJSON_AddNumberToObject(line, "step", (double)step->step);
     cJSON_AddNumberToObject(line, "epoch", (double)step->epoch);
     cJSON_AddNumberToObject(line, "loss", step->loss);
@@ -230,6 +267,7 @@ int metrics_write_step(struct metrics *metrics, const struct metrics_step *step)
 int metrics_write_eval(struct metrics *metrics, const struct metrics_eval *eval)
 {
     cJSON *line = begin_line("eval");
+    mirror_eval(metrics, eval);
     cJSON_AddNumberToObject(line, "epoch", (double)eval->epoch);
     cJSON_AddNumberToObject(line, "top1", eval->top1);
     cJSON_AddNumberToObject(line, "top5", eval->top5);

@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "common/hash.h"
+#include "trainer/events.h"
 
 struct metrics;
 
@@ -40,6 +41,10 @@ int metrics_open(struct metrics **out, const char *path, uint64_t step, uint64_t
 
 int metrics_write_step(struct metrics *metrics, const struct metrics_step *step);
 int metrics_write_eval(struct metrics *metrics, const struct metrics_eval *eval);
+/* Scalars of steps and evaluations go to TensorBoard's file as well, of steps every `every`-th; the
+ * caller closes events after metrics. */
+void metrics_mirror(struct metrics *metrics, struct events *events, uint64_t every);
+
 /* seconds: of the epoch in this process (after a resume, of the rest). */
 int metrics_write_epoch(struct metrics *metrics, uint64_t epoch, struct hash128 receipt,
                         double seconds);

@@ -10,7 +10,7 @@
 /* Paths of the files. Earlier checkpoints are step-STEP.safetensors. */
 struct rundir {
     char *path;
-    char *recipe, *metrics, *last, *best;
+    char *recipe, *metrics, *last, *best, *best_predictions;
     bool has_checkpoint; /* last, or an earlier one, is there: go on from it */
     int lock;            /* the directory, locked for this process; -1: not */
 };

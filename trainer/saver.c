@@ -23,7 +23,8 @@ enum {
 
 /* A snapshot on its way. */
 struct job {
-    struct snapshot *snapshot;
+    struct snapshot *snapshot; /* NULL: no job */
+    struct predictions *predictions;
     bool best;
 };
 
@@ -39,7 +40,7 @@ struct saver {
     pthread_cond_t changed;
     struct job waiting[SNAPSHOTS]; /* oldest first */
     int waiting_count;
-    struct job writing; /* snapshot NULL: none */
+    struct job writing;
     struct snapshot *unused[SNAPSHOTS];
     int unused_count, snapshot_count; /* snapshot_count: of all that were opened */
     bool ending;
@@ -49,7 +50,7 @@ struct saver {
     /* The thread's own: */
     uint64_t last_step; /* of last.safetensors */
     bool has_last, warned_links;
-    struct snapshot *owed; /* the best so far, which could not be written */
+    struct job owed; /* the best so far, which could not be written */
 };
 
 /* --- the thread: files --- */
@@ -104,18 +105,24 @@ static void look_at_last(struct saver *saver)
     safetensors_close(file);
 }
 
-static void release(struct saver *saver, struct snapshot *snapshot)
+static void release(struct saver *saver, struct job *job)
 {
+    if (!job->snapshot)
+        return;
+    predictions_close(job->predictions);
     pthread_mutex_lock(&saver->mutex);
-    saver->unused[saver->unused_count++] = snapshot;
+    saver->unused[saver->unused_count++] = job->snapshot;
     pthread_mutex_unlock(&saver->mutex);
+    *job = (struct job){NULL};
 }
 
-static void release_owed(struct saver *saver)
+/* The predictions first: they belong to the best checkpoint that is there, or to one that a run
+ * which goes on from last will make again. */
+static int write_best(const struct saver *saver, const struct job *job)
 {
-    if (saver->owed)
-        release(saver, saver->owed);
-    saver->owed = NULL;
+    int code =
+        job->predictions ? predictions_write(job->predictions, saver->dir->best_predictions) : 0;
+    return code ? code : snapshot_write(job->snapshot, saver->dir->best);
 }
 
 /* best before last: a run that goes on from last may take for granted that best is as good as last
@@ -125,12 +132,12 @@ static int write_files(struct saver *saver, const struct job *job)
     const struct rundir *dir = saver->dir;
     int code = metrics_sync(saver->metrics);
     if (!code && job->best)
-        code = snapshot_write(job->snapshot, dir->best);
-    else if (!code && saver->owed)
-        code = snapshot_write(saver->owed, dir->best);
+        code = write_best(saver, job);
+    else if (!code && saver->owed.snapshot)
+        code = write_best(saver, &saver->owed);
     if (code)
         return code;
-    release_owed(saver);
+    release(saver, &saver->owed);
     uint64_t step = snapshot_step(job->snapshot);
     keep_last(saver, step);
     if (!job->best || file_link(dir->last, dir->best))
@@ -157,13 +164,14 @@ static void on_failure(struct saver *saver, const struct job *job)
 }
 
 /* A best one that failed is kept for the next time: no later one takes its place. */
-static void give_back(struct saver *saver, const struct job *job, int code)
+static void give_back(struct saver *saver, int code)
 {
-    if (code && job->best) {
-        release_owed(saver);
-        saver->owed = job->snapshot;
+    struct job job = saver->writing;
+    if (code && job.best) {
+        release(saver, &saver->owed);
+        saver->owed = job;
     } else {
-        release(saver, job->snapshot);
+        release(saver, &job);
     }
 }
 
@@ -191,7 +199,7 @@ static void *write_jobs(void *argument)
         int code = write_files(saver, &saver->writing);
         if (code)
             on_failure(saver, &saver->writing);
-        give_back(saver, &saver->writing, code);
+        give_back(saver, code);
         pthread_mutex_lock(&saver->mutex);
         saver->code = code;
         saver->counts.failed += code != 0;
@@ -267,7 +275,8 @@ void saver_close(struct saver *saver)
     }
     for (int i = 0; i < saver->unused_count; i++)
         snapshot_close(saver->unused[i]);
-    snapshot_close(saver->owed);
+    snapshot_close(saver->owed.snapshot);
+    predictions_close(saver->owed.predictions);
     free(saver);
 }
 
@@ -298,7 +307,9 @@ static int take_unused(struct snapshot **snapshot, struct saver *saver)
         *snapshot = saver->unused[--saver->unused_count];
         code = 0;
     } else if (saver->waiting_count > 0) {
-        *snapshot = take_waiting(saver, least_wanted(saver)).snapshot;
+        struct job job = take_waiting(saver, least_wanted(saver));
+        predictions_close(job.predictions);
+        *snapshot = job.snapshot;
         saver->counts.left_out++;
         code = 0;
     }
@@ -306,26 +317,30 @@ static int take_unused(struct snapshot **snapshot, struct saver *saver)
     return code;
 }
 
-static void hand_over(struct saver *saver, struct snapshot *snapshot, bool best, int code)
+/* code: the job could not be made. */
+static void hand_over(struct saver *saver, const struct job *job, int code)
 {
     pthread_mutex_lock(&saver->mutex);
     if (code)
-        saver->unused[saver->unused_count++] = snapshot;
+        saver->unused[saver->unused_count++] = job->snapshot;
     else
-        saver->waiting[saver->waiting_count++] = (struct job){snapshot, best};
+        saver->waiting[saver->waiting_count++] = *job;
     pthread_cond_broadcast(&saver->changed);
     pthread_mutex_unlock(&saver->mutex);
 }
 
-int saver_save(struct saver *saver, const struct checkpoint *checkpoint, bool best)
+int saver_save(struct saver *saver, const struct checkpoint *checkpoint, bool best,
+               const struct predictions *predictions)
 {
     double start_s = clock_seconds();
-    struct snapshot *snapshot = NULL;
-    int code = take_unused(&snapshot, saver);
+    struct job job = {.best = best};
+    int code = take_unused(&job.snapshot, saver);
     if (code)
         return code;
-    code = snapshot_take(snapshot, checkpoint);
-    hand_over(saver, snapshot, best, code);
+    code = snapshot_take(job.snapshot, checkpoint);
+    if (!code && predictions)
+        code = predictions_copy(&job.predictions, predictions);
+    hand_over(saver, &job, code);
     saver->counts.held_seconds += clock_seconds() - start_s; /* this thread's alone */
     return code;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Writes a run's checkpoints beside training: last.safetensors (the newest), step-STEP.safetensors
- * (the ones before it) and best.safetensors. Training waits only while a snapshot is copied.
+ * (the ones before it), best.safetensors and best.predictions. Training waits only while a snapshot
+ * is copied.
  *
  * A save that fails is a warning; training goes on, and what was saved before stays. A disk that is
  * slower than saves come gets the newest and the best so far; those between are left out. As a rule
@@ -9,6 +10,7 @@
 #define TRAINER_SAVER_H
 
 #include "trainer/metrics.h"
+#include "trainer/predictions.h"
 #include "trainer/rundir.h"
 #include "trainer/snapshot.h"
 
@@ -36,8 +38,10 @@ int saver_open(struct saver **out, const struct saver_config *config);
 /* Waits for what was handed over; accepts NULL. */
 void saver_close(struct saver *saver);
 
-/* Copies the state; it is written soon. What the backend says; ERR_NOMEM. */
-int saver_save(struct saver *saver, const struct checkpoint *checkpoint, bool best);
+/* Copies the state; it is written soon. predictions (NULL: none) belong to a best one and are
+ * copied too. What the backend says; ERR_NOMEM. */
+int saver_save(struct saver *saver, const struct checkpoint *checkpoint, bool best,
+               const struct predictions *predictions);
 
 /* Waits until everything handed over is written. The error of the newest save when it failed: then
  * the run's end is not on the disk. */

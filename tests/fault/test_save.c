@@ -44,7 +44,7 @@ static int make_step(struct saver *saver, struct metrics *metrics, struct fixtur
     const struct metrics_step line = {.step = step - 1, .loss = (double)step};
     checkpoint.step = step;
     fill(fixture, &random);
-    if (metrics_write_step(metrics, &line) || saver_save(saver, &checkpoint, step == 2))
+    if (metrics_write_step(metrics, &line) || saver_save(saver, &checkpoint, step == 2, NULL))
         return -1;
     return saver_wait(saver);
 }

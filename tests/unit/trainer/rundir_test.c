@@ -96,7 +96,7 @@ static void earlier_checkpoints_are_found(void **state)
 static void names_that_are_taken(void **state)
 {
     static const char *const names[] = {"recipe.ini", "metrics.jsonl", "last.safetensors",
-                                        "best.safetensors"};
+                                        "best.safetensors", "best.predictions"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         struct rundir dir;
         char *path = join(testing_directory(), "run"), *name = join(path, names[i]);

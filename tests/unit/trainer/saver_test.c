@@ -64,7 +64,7 @@ static int save(struct run *run, uint64_t step, bool best)
     checkpoint.step = step;
     fill(&run->fixture, &run->random);
     assert_int_equal(metrics_write_step(run->metrics, &line), 0);
-    assert_int_equal(saver_save(run->saver, &checkpoint, best), 0);
+    assert_int_equal(saver_save(run->saver, &checkpoint, best, NULL), 0);
     return saver_wait(run->saver);
 }
 
@@ -211,7 +211,7 @@ static void saves_may_come_fast(void **state)
     struct checkpoint checkpoint = example();
     open_run(&run, 2);
     for (checkpoint.step = 1; checkpoint.step <= 200; checkpoint.step++)
-        assert_int_equal(saver_save(run.saver, &checkpoint, checkpoint.step % 50 == 20), 0);
+        assert_int_equal(saver_save(run.saver, &checkpoint, checkpoint.step % 50 == 20, NULL), 0);
     assert_int_equal(saver_wait(run.saver), 0);
     assert_int_equal(step_of(run.dir.last), 200);
     assert_int_equal(step_of(run.dir.best), 170);

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is taken for what: the worst classes with sample pictures, and for few classes the whole
+ * matrix. */
+#ifndef TOOLS_REPORT_CONFUSION_H
+#define TOOLS_REPORT_CONFUSION_H
+
+#include "datasets/store.h"
+#include "tools/report/run.h"
+
+/* Whether the predictions are of this store. ERR_ARG says what to do. */
+int confusion_check(const struct run *run, const struct store *store);
+
+/* Writes the section of one run. store: the validation store. ERR_NOMEM, ERR_DATA. */
+int confusion_write(FILE *stream, const struct run *run, const struct store *store);
+
+#endif
