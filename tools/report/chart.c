@@ -165,7 +165,7 @@ static void write_line(FILE *stream, const struct drawn *drawn, const struct axe
 
 static void write_legend(FILE *stream, const struct chart *chart)
 {
-    fputs("<ul class='legend'>", stream);
+    fprintf(stream, "<ul class='legend'%s>", chart->line_count == 1 ? " hidden=''" : "");
     for (int i = 0; i < chart->line_count; i++) {
         fprintf(stream, "<li class=c%d><i class='key%s'></i>", chart->lines[i].colour,
                 chart->lines[i].second ? " second" : "");
@@ -206,8 +206,9 @@ static void write_figure(FILE *stream, const struct chart *chart, const struct d
     html_text(stream, chart->title);
     fputs("'>", stream);
     write_axes(stream, axes);
-    if (chart->line_count == 1 && drawn[0].thinned)
-        write_band(stream, &drawn[0], axes);
+    for (int i = 0; i < chart->line_count; i++)
+        if (drawn[i].thinned && drawn[i].line->band)
+            write_band(stream, &drawn[i], axes);
     for (int i = 0; i < chart->line_count; i++)
         write_line(stream, &drawn[i], axes);
     fprintf(stream, "<line class='cursor' y1='%d' y2='%d'></line></svg>", TOP, HEIGHT - BOTTOM);

@@ -13,6 +13,7 @@ struct chart_line {
     int colour;  /* of the run: 0..RUN_COLOURS-1 */
     bool second; /* dashed: another quantity of the same run */
     bool marked; /* few points, each with a dot */
+    bool band;   /* from the least to the largest value, where points were thinned */
 };
 
 struct chart {
@@ -28,7 +29,7 @@ struct chart {
 void chart_add(struct chart *chart, const struct chart_line *line);
 
 /* Writes a <figure>; nothing when there are no lines. Long series are shown by means over equal
- * spans, with the band from the least to the largest value where there is one line. x_end: epochs.
+ * spans. x_end: epochs.
  * ERR_NOMEM; errors of the stream are the caller's. */
 int chart_write(FILE *stream, const struct chart *chart, double x_end);
 

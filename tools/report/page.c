@@ -190,6 +190,7 @@ static void add_all(struct chart *chart, const struct run *runs, size_t count, s
             .colour = count == 1 ? second : (int)(i % RUN_COLOURS),
             .second = second,
             .marked = marked,
+            .band = count == 1,
         };
         chart_add(chart, &line);
     }
@@ -200,13 +201,7 @@ static void add_all(struct chart *chart, const struct run *runs, size_t count, s
 static int write_charts(FILE *stream, const struct run *runs, size_t count)
 {
     struct chart charts[] = {
-        {"Loss",
-         "training per step (means; band: least to largest), validation per epoch",
-         "",
-         false,
-         0,
-         {{NULL}},
-         0},
+        {"Loss", "training per step, validation per epoch", "", false, 0, {{NULL}}, 0},
         {"Accuracy", "validation, percent of samples", " %", false, 0, {{NULL}}, 0},
         {"Learning rate", "as the schedule gave it", "", true, 0, {{NULL}}, 0},
         {"Throughput", "images a second, of whole steps", " images/s", true, 0, {{NULL}}, 0},
