@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # The whole path on real images with one command: installs what is missing from Debian, builds, packs Fashion-MNIST,
-# starts two loaders on loopback, trains, prints the validation accuracy. Everything it makes is under ./demo/.
+# starts two loaders on loopback, trains, prints the validation accuracy and writes a report. Everything it makes is under ./demo/.
 #   SEED   seed of the run (default 0); equal seeds give equal accuracy to the last digit
 set -eu
 cd "$(dirname "$0")/.."
@@ -64,4 +64,6 @@ stop_loaders
 
 say "6. Result"
 awk -F'"top1":' '/"event": *"done"/ {split($2, v, /[,}]/); printf "validation top-1: %s %%\n", v[1]}' "$run/metrics.jsonl"
+"$bin/tools/satchel-report" "$run" --data "$demo/val.lmdb" --title "Fashion-MNIST, run $n" --out "$run/report.html" >/dev/null
 echo "the run: $run"
+echo "the report: $run/report.html (open it in a browser; it needs no network)"

@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* satchel-preview: one chunk of the stream as a trainer would get it, as arrays in a file. */
+/* satchel-preview: one chunk of the stream as a trainer would get it, as arrays in a file or as a
+ * contact sheet. */
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/err.h"
+#include "common/half.h"
 #include "common/log.h"
 #include "common/opt.h"
 #include "datasets/fault.h"
 #include "loader/sample.h"
 #include "proto/recipe.h"
 #include "tools/npz.h"
+#include "tools/sheet.h"
 
 struct values {
     const char *out, *split, *decoder;
@@ -19,8 +23,8 @@ struct values {
 };
 
 static const struct opt options[] = {
-    {"out", OPT_STRING, offsetof(struct values, out), .value_name = "FILE.npz",
-     .help = "where to write pixels, label_a, label_b, lam and id"},
+    {"out", OPT_STRING, offsetof(struct values, out), .value_name = "FILE.png|FILE.npz",
+     .help = "a contact sheet, or the arrays pixels, label_a, label_b, lam and id"},
     {"split", OPT_CHOICE, offsetof(struct values, split), .fallback = "train",
      .choices = "train|val", .help = "the training stream or the evaluation's"},
     {"epoch", OPT_INT, offsetof(struct values, epoch), .fallback = "0", .min = 0, .max = UINT32_MAX,
@@ -107,6 +111,69 @@ static int write_arrays(const struct batch *batch, const struct spec *spec, cons
     return code;
 }
 
+/* --- the picture --- */
+
+/* Back from what the network gets to 0..255. */
+static void to_bytes(uint8_t *dst, const struct batch *batch, const struct spec *spec)
+{
+    const uint16_t *halves = batch->build.pixels;
+    size_t count = (size_t)batch->build.samples * spec->size_px * spec->size_px * spec->channels;
+    for (size_t i = 0; i < count; i++) {
+        size_t c = i % spec->channels;
+        float value = half_to_float(halves[i]) * spec->std[c] + spec->mean[c];
+        dst[i] = (uint8_t)lrintf(fminf(fmaxf(value, 0), 255));
+    }
+}
+
+static const char *class_name(const struct store_meta *meta, uint32_t label)
+{
+    if (label >= meta->class_count)
+        return "damaged";
+    return *meta->class_names[label] ? meta->class_names[label] : meta->class_ids[label];
+}
+
+/* The heavier class is named first. */
+static void caption(struct sheet_cell *cell, const struct batch *batch,
+                    const struct store_meta *meta, uint32_t i)
+{
+    float lam = batch->lam[i];
+    bool swapped = lam < 0.5F;
+    uint32_t first = swapped ? batch->label_b[i] : batch->label_a[i];
+    uint32_t second = swapped ? batch->label_a[i] : batch->label_b[i];
+    snprintf(cell->lines[0], sizeof cell->lines[0], "%s", class_name(meta, first));
+    if (lam < 1)
+        snprintf(cell->lines[1], sizeof cell->lines[1], "lam %.2f + %s",
+                 (double)(swapped ? 1 - lam : lam), class_name(meta, second));
+    else
+        snprintf(cell->lines[1], sizeof cell->lines[1], "id %u", batch->build.ids[i]);
+}
+
+static int write_sheet(const struct batch *batch, const struct spec *spec,
+                       const struct store *store, const struct values *values)
+{
+    const struct store_meta *meta = store_meta(store);
+    uint32_t samples = batch->build.samples;
+    char title[300];
+    const char *path = store_path(store), *slash = strrchr(path, '/');
+    struct sheet_cell *cells = calloc(samples, sizeof *cells);
+    uint8_t *pixels = malloc((size_t)samples * spec->size_px * spec->size_px * spec->channels);
+    int code = cells && pixels ? 0 : err_set(ERR_NOMEM, "out of memory for a picture");
+    if (!code) {
+        to_bytes(pixels, batch, spec);
+        for (uint32_t i = 0; i < samples; i++)
+            caption(&cells[i], batch, meta, i);
+        snprintf(title, sizeof title,
+                 "%.100s: epoch %" PRId64 ", chunk %" PRId64 " of %" PRIu64 ", %u px",
+                 slash ? slash + 1 : path, values->epoch, values->chunk,
+                 chunk_total(spec, meta->sample_count), spec->size_px);
+        const struct sheet sheet = {title, pixels, cells, samples, spec->size_px, spec->channels};
+        code = sheet_write(&sheet, values->out);
+    }
+    free(pixels);
+    free(cells);
+    return code;
+}
+
 static bool ends_with(const char *text, const char *end)
 {
     size_t length = strlen(text), most = strlen(end);
@@ -116,12 +183,9 @@ static bool ends_with(const char *text, const char *end)
 static int check_out(const char *path)
 {
     if (!path)
-        return err_set(ERR_ARG, "--out is missing: where does the batch go? (see --help)");
-    if (ends_with(path, ".png"))
-        return err_set(ERR_UNSUPPORTED,
-                       "%s: pictures are not in this version: name a file .npz for arrays", path);
-    if (!ends_with(path, ".npz"))
-        return err_set(ERR_ARG, "--out %s: the name must end in .npz", path);
+        return err_set(ERR_ARG, "--out is missing: where does the chunk go? (see --help)");
+    if (!ends_with(path, ".npz") && !ends_with(path, ".png"))
+        return err_set(ERR_ARG, "--out %s: the name must end in .png or .npz", path);
     return 0;
 }
 
@@ -134,6 +198,9 @@ static int preview(const struct store *store, const struct values *values,
     unsigned channels = store_meta(store)->channels;
     int code = strcmp(values->split, "val") ? recipe_train_spec(&spec, recipe, channels)
                                             : recipe_eval_spec(&spec, recipe, channels);
+    bool picture = ends_with(values->out, ".png");
+    if (picture)
+        spec.wire = SPEC_WIRE_FP16; /* with the uint8 wire it is the trainer that mixes */
     if (!code)
         code = batch_reserve(&batch, &spec);
     if (!code)
@@ -143,7 +210,8 @@ static int preview(const struct store *store, const struct values *values,
                              (uint64_t)values->chunk, false);
     if (!code) {
         decode_labels(&batch, &spec);
-        code = write_arrays(&batch, &spec, values->out);
+        code = picture ? write_sheet(&batch, &spec, store, values)
+                       : write_arrays(&batch, &spec, values->out);
     }
     if (!code)
         printf("%s: %u samples of %u x %u x %u, epoch %" PRId64 ", chunk %" PRId64 " of %" PRIu64
@@ -164,9 +232,10 @@ int main(int argc, char **argv)
                                      recipe_section(&recipe)};
     struct opt_program program = {
         .name = "satchel-preview",
-        .usage = "FILE.lmdb --out FILE.npz [--epoch N --chunk N] [--recipe FILE.ini] [OPTIONS]",
+        .usage =
+            "FILE.lmdb --out FILE.png|FILE.npz [--epoch N --chunk N] [--recipe FILE.ini] [OPTIONS]",
         .summary = "Writes one chunk of the stream, exactly as a trainer with the same recipe "
-                   "gets it, as NumPy arrays.",
+                   "gets it, as a picture or as NumPy arrays.",
         .sections = sections,
         .section_count = ARRAY_COUNT(sections),
         .min_positional = 1,

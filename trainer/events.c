@@ -163,6 +163,7 @@ void events_write(struct events *events, uint64_t step, const struct events_scal
         Tensorboard__Summary__Value *value = &values[summary.n_value];
         tensorboard__summary__value__init(value);
         value->tag = (char *)scalars[i].tag;
+        value->value_case = TENSORBOARD__SUMMARY__VALUE__VALUE_SIMPLE_VALUE;
         value->simple_value = (float)scalars[i].value;
         list[summary.n_value++] = value;
     }

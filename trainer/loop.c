@@ -21,6 +21,8 @@ enum { DETAIL_BYTES = 200, MESSAGE_BYTES = 1024 };
 
 static const double smoothing = 0.05; /* weight of the newest step in the progress line */
 
+static const double waiting_hint = 0.1; /* share of the time from which more loaders pay */
+
 /* What is shown of the last steps. */
 struct shown {
     double loss, top1, wait_share, teacher_share; /* exponential averages */
@@ -43,6 +45,7 @@ struct loop {
     struct shown shown;
     uint64_t end_step; /* of the run: the epochs' steps, or --max-steps */
     double epoch_start_s;
+    double epoch_step_s, epoch_wait_s; /* of its steps in this process; waiting for data */
     struct ahead ahead;
 };
 
@@ -108,6 +111,8 @@ static int train_step(struct loop *loop)
         code = metrics_write_step(loop->metrics, &line);
     if (code)
         return code;
+    loop->epoch_step_s += result.seconds;
+    loop->epoch_wait_s += result.wait_seconds;
     at->step++;
     at->step_in_epoch++;
     at->receipt = hash128_add(at->receipt, result.receipt);
@@ -250,6 +255,17 @@ static int evaluate_epoch(struct loop *loop, bool *best)
     return loop->metrics ? metrics_write_eval(loop->metrics, &eval) : 0;
 }
 
+/* What a person can do about it. */
+static void show_waiting(struct loop *loop)
+{
+    double share = loop->epoch_step_s > 0 ? loop->epoch_wait_s / loop->epoch_step_s : 0;
+    if (share >= waiting_hint)
+        log_info("%.0f %% of the epoch's steps was waiting for data: more loaders, or more workers "
+                 "in them, would make it faster",
+                 100 * share);
+    loop->epoch_step_s = loop->epoch_wait_s = 0;
+}
+
 /* Behind the last step of a whole epoch: the stream's receipt, and on to the next. */
 static int close_epoch(struct loop *loop)
 {
@@ -264,6 +280,7 @@ static int close_epoch(struct loop *loop)
     char text[33];
     hash128_to_text(text, receipt);
     log_info("epoch %" PRIu64 ": %.1f s, receipt %s", at->epoch, seconds, text);
+    show_waiting(loop);
     at->epoch++;
     at->step_in_epoch = 0;
     at->receipt = (struct hash128){0};

@@ -221,9 +221,8 @@ static void mirror_eval(struct metrics *metrics, const struct metrics_eval *eval
         {"validation/top1", eval->top1},
         {"validation/top5", eval->top5},
         {"validation/loss", eval->loss},
-        {"validation/epoch", (double)eval->epoch},
     };
-    events_write(metrics->events, metrics->next_step, scalars, 4);
+    events_write(metrics->events, metrics->next_step, scalars, 3);
 }
 
 /* A line that begins with the event; NULL when memory is out. */

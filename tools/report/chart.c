@@ -6,7 +6,16 @@
 
 #include "common/err.h"
 
-enum { WIDTH = 560, HEIGHT = 250, LEFT = 50, RIGHT = 14, TOP = 10, BOTTOM = 30, POINTS = 320 };
+enum {
+    WIDTH = 560,
+    NARROW = 380,
+    HEIGHT = 250,
+    LEFT = 50,
+    RIGHT = 14,
+    TOP = 10,
+    BOTTOM = 30,
+    POINTS = 320
+};
 
 struct point {
     double x, mean, low, high;
@@ -21,6 +30,7 @@ struct drawn {
 };
 
 struct axes {
+    int right; /* px, of the plot */
     double x_end, y_low, y_high, y_step;
 };
 
@@ -101,12 +111,13 @@ static struct axes find_axes(const struct chart *chart, const struct drawn *draw
     if (!(high > low))
         high = low + (low != 0 ? fabs(low) : 1);
     double step = nice_step(high - low, 5);
-    return (struct axes){x_end, floor(low / step) * step, ceil(high / step - 1e-9) * step, step};
+    return (struct axes){(chart->narrow ? NARROW : WIDTH) - RIGHT, x_end, floor(low / step) * step,
+                         ceil(high / step - 1e-9) * step, step};
 }
 
 static double place_x(const struct axes *axes, double x)
 {
-    return LEFT + (WIDTH - LEFT - RIGHT) * x / axes->x_end;
+    return LEFT + (axes->right - LEFT) * x / axes->x_end;
 }
 
 static double place_y(const struct axes *axes, double y)
@@ -124,16 +135,17 @@ static void write_axes(FILE *stream, const struct axes *axes)
         fprintf(stream,
                 "<line class='grid' x1='%d' x2='%d' y1='%.1f' y2='%.1f'></line>"
                 "<text class='tick' x='%d' y='%.1f' text-anchor='end'>%.10g</text>",
-                LEFT, WIDTH - RIGHT, y, y, LEFT - 7, y + 3.5, fabs(value) < 1e-12 ? 0 : value);
+                LEFT, axes->right, y, y, LEFT - 7, y + 3.5, fabs(value) < 1e-12 ? 0 : value);
     }
-    double step = fmax(nice_step(axes->x_end, 8), axes->x_end < 1 ? 0 : 1);
+    double step =
+        fmax(nice_step(axes->x_end, axes->right > NARROW ? 8 : 5), axes->x_end < 1 ? 0 : 1);
     for (int i = 0; i * step <= axes->x_end * (1 + 1e-9); i++) {
         double x = place_x(axes, i * step);
         fprintf(stream, "<text class='tick' x='%.1f' y='%d' text-anchor='middle'>%g</text>", x,
                 HEIGHT - BOTTOM + 16, i * step);
     }
-    fprintf(stream, "<text class='tick' x='%d' y='%d' text-anchor='end'>epoch</text>",
-            WIDTH - RIGHT, HEIGHT - 2);
+    fprintf(stream, "<text class='tick' x='%d' y='%d' text-anchor='end'>epoch</text>", axes->right,
+            HEIGHT - 2);
 }
 
 static void write_band(FILE *stream, const struct drawn *drawn, const struct axes *axes)
@@ -163,13 +175,16 @@ static void write_line(FILE *stream, const struct drawn *drawn, const struct axe
                 place_y(axes, drawn->points[i].mean));
 }
 
+/* Every line has an entry, for the pointer; a dashed one that repeats a run's name is not shown. */
 static void write_legend(FILE *stream, const struct chart *chart)
 {
     fprintf(stream, "<ul class='legend'%s>", chart->line_count == 1 ? " hidden=''" : "");
     for (int i = 0; i < chart->line_count; i++) {
-        fprintf(stream, "<li class=c%d><i class='key%s'></i>", chart->lines[i].colour,
-                chart->lines[i].second ? " second" : "");
-        html_text(stream, chart->lines[i].label);
+        const struct chart_line *line = &chart->lines[i];
+        fprintf(stream, "<li class='c%d'%s><i class='key%s'></i>", line->colour,
+                line->suffix ? " hidden=''" : "", line->second ? " second" : "");
+        html_text(stream, line->label);
+        html_text(stream, line->suffix ? line->suffix : "");
         fputs("</li>", stream);
     }
     fputs("</ul>", stream);
@@ -181,7 +196,7 @@ static void write_points(FILE *stream, const struct chart *chart, const struct d
 {
     fprintf(stream,
             "<script type='application/json'>{\"box\":[%d,%d,%d,%d],\"end\":%.10g,\"lines\":[",
-            LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM, axes->x_end);
+            LEFT, TOP, axes->right, HEIGHT - BOTTOM, axes->x_end);
     for (int i = 0; i < chart->line_count; i++) {
         fprintf(stream, "%s[", i ? "," : "");
         for (size_t j = 0; j < drawn[i].count; j++)
@@ -202,7 +217,8 @@ static void write_figure(FILE *stream, const struct chart *chart, const struct d
     fputs("</h3><p>", stream);
     html_text(stream, chart->note);
     fputs("</p></figcaption>", stream);
-    fprintf(stream, "<svg viewBox='0 0 %d %d' role='img' aria-label='", WIDTH, HEIGHT);
+    fprintf(stream, "<svg viewBox='0 0 %d %d' role='img' aria-label='", axes->right + RIGHT,
+            HEIGHT);
     html_text(stream, chart->title);
     fputs("'>", stream);
     write_axes(stream, axes);

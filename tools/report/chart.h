@@ -9,16 +9,17 @@ enum { CHART_LINES_MAX = 16 };
 
 struct chart_line {
     const struct series *series;
-    const char *label;
-    int colour;  /* of the run: 0..RUN_COLOURS-1 */
-    bool second; /* dashed: another quantity of the same run */
-    bool marked; /* few points, each with a dot */
-    bool band;   /* from the least to the largest value, where points were thinned */
+    const char *label, *suffix; /* suffix: behind the label under the pointer; NULL: none */
+    int colour;                 /* of the run: 0..RUN_COLOURS-1 */
+    bool second;                /* dashed: another quantity of the same run */
+    bool marked;                /* few points, each with a dot */
+    bool band;                  /* from the least to the largest value, where points were thinned */
 };
 
 struct chart {
     const char *title, *note; /* note: a line below the title */
     const char *unit;         /* behind values */
+    bool narrow;              /* for a third of the page's width; else half */
     bool from_zero;
     double least_top; /* the axis reaches at least this far; 0: as far as the values */
     struct chart_line lines[CHART_LINES_MAX];

@@ -292,9 +292,9 @@ int confusion_write(FILE *stream, const struct run *run, const struct store *sto
         html_text(stream, run->name);
         fprintf(
             stream,
-            "</h2>\n<p class='lead'>Validation after %llu epochs, the best so far. Pictures: the "
+            "</h2>\n<p class='lead'>Validation after epoch %llu, the best so far. Pictures: the "
             "errors that the network was surest of, with what it took them for.</p>\n",
-            (unsigned long long)run->predictions->epoch + 1);
+            (unsigned long long)run->predictions->epoch);
         if (meta->class_count <= MATRIX_MOST)
             write_matrix(stream, &confused, row);
         code = write_worst(stream, &confused, &viewer, row);

@@ -82,10 +82,10 @@ static void write_top1_tiles(FILE *stream, const struct run *run)
         return;
     size_t best = series_best(&run->top1), last = run->top1.count - 1;
     snprintf(value, sizeof value, "%.2f %%", run->top1.y[best]);
-    snprintf(label, sizeof label, "best top-1, after %.0f epochs", run->top1.x[best]);
+    snprintf(label, sizeof label, "best top-1, after epoch %.0f", run->top1.x[best] - 1);
     write_tile(stream, value, label);
     snprintf(value, sizeof value, "%.2f %%", run->top1.y[last]);
-    snprintf(label, sizeof label, "top-1, after %.0f epochs", run->top1.x[last]);
+    snprintf(label, sizeof label, "top-1, after epoch %.0f", run->top1.x[last] - 1);
     if (last != best)
         write_tile(stream, value, label);
     snprintf(value, sizeof value, "%.2f %%", run->top5.y[best]);
@@ -98,7 +98,7 @@ static void write_tiles(FILE *stream, const struct run *run)
     char value[NUMBER_BYTES], label[2 * NUMBER_BYTES], steps[NUMBER_BYTES];
     fputs("<ul class='tiles'>\n", stream);
     write_top1_tiles(stream, run);
-    snprintf(value, sizeof value, "%.4g / %lld", run_end(run), (long long)run->recipe.epochs);
+    snprintf(value, sizeof value, "%.3g / %lld", run_end(run), (long long)run->recipe.epochs);
     snprintf(label, sizeof label, "epochs, %s steps%s", grouped(steps, (double)run->lr.count),
              run->done ? "" : ", not finished");
     write_tile(stream, value, label);
@@ -127,10 +127,10 @@ static void write_run_row(FILE *stream, const struct run *run, int colour)
     html_text(stream, run->recipe.model);
     fputs("</td>", stream);
     write_cell(stream, "%.2f %%", run->top1.count ? run->top1.y[best] : 0, run->top1.count > 0);
-    write_cell(stream, "%.0f", run->top1.count ? run->top1.x[best] : 0, run->top1.count > 0);
+    write_cell(stream, "%.0f", run->top1.count ? run->top1.x[best] - 1 : 0, run->top1.count > 0);
     write_cell(stream, "%.2f %%", run->top1.count ? run->top1.y[run->top1.count - 1] : 0,
                run->top1.count > 0);
-    fprintf(stream, "<td class='n'>%.4g / %lld%s</td>", run_end(run), (long long)run->recipe.epochs,
+    fprintf(stream, "<td class='n'>%.3g / %lld%s</td>", run_end(run), (long long)run->recipe.epochs,
             run->done ? "" : " …");
     fprintf(stream, "<td class='n'>%s</td>", rate_text(value, series_median(&run->rate)));
     write_cell(stream, "%.1f %%", series_mean(&run->wait), true);
@@ -139,12 +139,11 @@ static void write_run_row(FILE *stream, const struct run *run, int colour)
 
 static void write_run_table(FILE *stream, const struct run *runs, size_t count)
 {
-    fputs(
-        "<h2>Runs</h2>\n<div class='card scroll'><table><thead><tr><th>run</th><th>model</th>"
-        "<th class='n'>best top-1</th><th class='n'>after epochs</th><th class='n'>last top-1</th>"
-        "<th class='n'>epochs</th><th class='n'>images/s</th><th class='n'>waiting</th>"
-        "<th class='n'>time in steps</th></tr></thead><tbody>\n",
-        stream);
+    fputs("<h2>Runs</h2>\n<div class='card scroll'><table><thead><tr><th>run</th><th>model</th>"
+          "<th class='n'>best top-1</th><th class='n'>after epoch</th><th class='n'>last top-1</th>"
+          "<th class='n'>epochs</th><th class='n'>images/s</th><th class='n'>waiting</th>"
+          "<th class='n'>time in steps</th></tr></thead><tbody>\n",
+          stream);
     for (size_t i = 0; i < count; i++)
         write_run_row(stream, &runs[i], (int)(i % RUN_COLOURS));
     fputs("</tbody></table></div>\n", stream);
@@ -187,6 +186,7 @@ static void add_all(struct chart *chart, const struct run *runs, size_t count, s
         struct chart_line line = {
             .series = (const struct series *)(base + offset),
             .label = count == 1 ? label : runs[i].name,
+            .suffix = count > 1 && second ? label : NULL,
             .colour = count == 1 ? second : (int)(i % RUN_COLOURS),
             .second = second,
             .marked = marked,
@@ -201,26 +201,34 @@ static void add_all(struct chart *chart, const struct run *runs, size_t count, s
 static int write_charts(FILE *stream, const struct run *runs, size_t count)
 {
     struct chart charts[] = {
-        {"Loss", "training per step, validation per epoch", "", false, 0, {{NULL}}, 0},
-        {"Accuracy", "validation, percent of samples", " %", false, 0, {{NULL}}, 0},
-        {"Learning rate", "as the schedule gave it", "", true, 0, {{NULL}}, 0},
-        {"Throughput", "images a second, of whole steps", " images/s", true, 0, {{NULL}}, 0},
-        {"Waiting for data",
-         "percent of each step's time: near 0 the loaders keep up",
-         " %",
-         true,
-         10,
-         {{NULL}},
-         0},
+        {.title = "Loss", .note = "training per step, validation per epoch", .unit = ""},
+        {.title = "Accuracy", .note = "validation, percent of samples", .unit = " %"},
+        {.title = "Learning rate",
+         .note = "as the schedule gave it",
+         .unit = "",
+         .narrow = true,
+         .from_zero = true},
+        {.title = "Throughput",
+         .note = "images a second, whole steps",
+         .unit = " images/s",
+         .narrow = true,
+         .from_zero = true},
+        {.title = "Waiting for data",
+         .note = "percent of a step's time",
+         .unit = " %",
+         .narrow = true,
+         .from_zero = true,
+         .least_top = 10},
     };
     double x_end = 0;
     int code = 0;
     for (size_t i = 0; i < count; i++)
         x_end = fmax(x_end, run_end(&runs[i]));
     add_all(&charts[0], runs, count, SERIES(loss), "training", false, false);
-    add_all(&charts[0], runs, count, SERIES(eval_loss), "validation", true, true);
+    add_all(&charts[0], runs, count, SERIES(eval_loss), count > 1 ? ", validation" : "validation",
+            true, true);
     add_all(&charts[1], runs, count, SERIES(top1), "top-1", false, true);
-    add_all(&charts[1], runs, count, SERIES(top5), "top-5", true, false);
+    add_all(&charts[1], runs, count, SERIES(top5), count > 1 ? ", top-5" : "top-5", true, false);
     add_all(&charts[2], runs, count, SERIES(lr), "learning rate", false, false);
     add_all(&charts[3], runs, count, SERIES(rate), "images/s", false, false);
     add_all(&charts[4], runs, count, SERIES(wait), "waiting", false, false);

@@ -3,9 +3,12 @@
  * Usage: preview_test PREVIEW BENCH_LOADER */
 #include <archive.h>
 #include <archive_entry.h>
+#include <math.h>
+#include <spng.h>
 #include <string.h>
 #include <sys/wait.h>
 
+#include "common/half.h"
 #include "loader/sample.h"
 #include "proto/recipe.h"
 #include "tests/unit/loader/stores.h"
@@ -141,6 +144,62 @@ static void other_streams_have_their_shapes(void **state)
     free(array.data);
 }
 
+/* A PNG file as [height][width][3]; the caller frees. */
+static uint8_t *read_png(const char *path, struct spng_ihdr *header)
+{
+    FILE *file = fopen(path, "rb");
+    size_t bytes;
+    assert_non_null(file);
+    spng_ctx *context = spng_ctx_new(0);
+    assert_int_equal(spng_set_png_file(context, file), 0);
+    assert_int_equal(spng_get_ihdr(context, header), 0);
+    assert_int_equal(spng_decoded_image_size(context, SPNG_FMT_RGB8, &bytes), 0);
+    uint8_t *pixels = malloc(bytes);
+    assert_int_equal(spng_decode_image(context, pixels, bytes, SPNG_FMT_RGB8, 0), 0);
+    spng_ctx_free(context);
+    fclose(file);
+    return pixels;
+}
+
+/* Every picture of the sheet is the chunk's, taken back from normalisation and enlarged; below
+ * each there is text. Whatever the wire. */
+static void the_sheet_shows_the_chunk(void **state)
+{
+    enum { SIDE = 40, SCALE = 4, CELLS = 4, GAP = 14, LINE = 16, PICTURE = SIDE * SCALE };
+    static const char arguments[] = "--size 40 --chunk-size 4 --seed 9 --mixup-alpha 0.2";
+    char text[4096], path[TESTING_PATH_BYTES], all[2 * TESTING_PATH_BYTES];
+    const float mean[3] = {123.68F, 116.779F, 103.939F}, std[3] = {58.393F, 57.12F, 57.375F};
+    struct spng_ihdr header;
+    assert_int_equal(run_preview(arguments), 0);
+    struct bytes array = array_of("pixels.npy", "<f2", "4, 40, 40, 3, ");
+    const uint16_t *halves = (const uint16_t *)array.data;
+    testing_path(path, testing_directory(), "sheet.png");
+    snprintf(all, sizeof all, "--out '%s' --wire uint8 %s", path, arguments);
+    assert_int_equal(run(text, preview_program, all), 0);
+    uint8_t *sheet = read_png(path, &header);
+    assert_int_equal(header.width, GAP + CELLS * (PICTURE + GAP));
+    assert_int_equal(header.height, 2 * GAP + LINE + PICTURE + 2 * LINE + GAP);
+    for (int n = 0; n < CELLS; n++) {
+        int left = GAP + n * (PICTURE + GAP), top = 2 * GAP + LINE, inked = 0;
+        for (int i = 0; i < SIDE * SIDE * 3; i++) {
+            int x = i / 3 % SIDE, y = i / 3 / SIDE, c = i % 3;
+            double wanted =
+                (double)half_to_float(halves[n * SIDE * SIDE * 3 + i]) * std[c] + mean[c];
+            size_t at = (size_t)(top + y * SCALE + n % SCALE) * header.width + left + x * SCALE + 3;
+            wanted = wanted < 0 ? 0 : wanted > 255 ? 255 : wanted;
+            if (!(fabs(sheet[3 * at + c] - wanted) <= 0.51))
+                fail_msg("sample %d, (%d, %d): %u, not %g", n, x, y, sheet[3 * at + c], wanted);
+        }
+        for (int i = 0; i < PICTURE * 2 * LINE; i++) {
+            size_t at = (size_t)(top + PICTURE + i / PICTURE) * header.width + left + i % PICTURE;
+            inked += sheet[3 * at] > 100;
+        }
+        assert_true(inked > 50);
+    }
+    free(sheet);
+    free(array.data);
+}
+
 static void refusals_say_why(void **state)
 {
     static const struct {
@@ -149,8 +208,8 @@ static void refusals_say_why(void **state)
         const char *word;
     } cases[] = {
         {"", 2, "--out"},
-        {"--out x.png", 1, "pictures"},
         {"--out x.txt", 2, ".npz"},
+        {"--out /nowhere/x.png --size 8", 1, "/nowhere"},
         {"--out x.npz --chunk 99", 2, "no chunk 99"},
         {"--out x.npz --jitter bcs", 1, "bcs"},
         {"--out x.npz --interpolation bicubic", 1, "bicubic"},
@@ -191,6 +250,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(arrays_are_the_chunk),
         cmocka_unit_test(other_streams_have_their_shapes),
+        cmocka_unit_test(the_sheet_shows_the_chunk),
         cmocka_unit_test(refusals_say_why),
         cmocka_unit_test(the_benchmark_prints_its_json_line),
     };
