@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef TESTS_VGPU_GRAPH_H
+#define TESTS_VGPU_GRAPH_H
+
+#include "tests/vgpu/memory.h"
+#include "tests/vgpu/ops.h"
+
+struct operand { /* a tensor of a graph */
+    struct descriptor *tensor;
+    const char *name; /* what an operation calls it: the one that writes it, else the first */
+    int producers, readers;
+};
+struct operands {
+    struct operand items[OPERANDS * OPERATIONS];
+    int count;
+};
+
+/* Every tensor of a graph once. Aborts when two have the same unique id. */
+void vgpu_graph_operands(struct operands *all, const struct descriptor *graph);
+void vgpu_graph_compute(const struct descriptor *graph, const struct values *values);
+
+#endif
