@@ -154,11 +154,13 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t h
 {
     struct preference *preference =
         (struct preference *)open_as(handle, PREFERENCE, "matmul preference");
-    if (name != CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES)
+    bool workspace = name == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
+    if (!workspace && name != CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK)
         vgpu_fail("the double has no matmul preference %d", (int)name);
-    if (bytes != sizeof preference->workspace)
-        vgpu_fail("the matmul workspace preference has 8 bytes and is set with %zu", bytes);
-    memcpy(&preference->workspace, value, bytes);
+    if (bytes != (workspace ? sizeof preference->workspace : sizeof(uint32_t)))
+        vgpu_fail("matmul preference %d is set with %zu bytes", (int)name, bytes);
+    if (workspace)
+        memcpy(&preference->workspace, value, bytes);
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -235,31 +237,44 @@ static size_t span(const struct layout *layout)
 }
 
 /* dst[columns][rows], straight or turned over. */
-static float *load(const void *device, const struct layout *layout, bool turned, const char *what)
+static double *load(const void *device, const struct layout *layout, bool turned, const char *what)
 {
-    const char *src = vgpu_reach(device, span(layout), VGPU_READ, what);
-    float *dst = vgpu_floats(layout->rows * layout->columns);
-    for (int64_t j = 0; j < layout->columns; j++) {
-        const char *from = src + (size_t)(j * layout->pitch) * element_bytes(layout);
-        if (layout->type == CUDA_R_16F)
-            half_to_floats(dst + j * layout->rows, (const uint16_t *)from, (size_t)layout->rows);
-        else
-            memcpy(dst + j * layout->rows, from, (size_t)layout->rows * sizeof(float));
-    }
+    const void *src = vgpu_reach(device, span(layout), VGPU_READ, what);
+    double *dst = vgpu_numbers(layout->rows * layout->columns);
+    for (int64_t j = 0; j < layout->columns; j++)
+        for (int64_t i = 0; i < layout->rows; i++) {
+            int64_t at = j * layout->pitch + i;
+            dst[j * layout->rows + i] = layout->type == CUDA_R_16F
+                                            ? half_to_float(((const uint16_t *)src)[at])
+                                            : ((const float *)src)[at];
+        }
     if (!turned)
         return dst;
-    float *other = vgpu_floats(layout->rows * layout->columns);
+    double *other = vgpu_numbers(layout->rows * layout->columns);
     vgpu_transpose(other, dst, layout->columns, layout->rows);
     free(dst);
     return other;
 }
 
-static void add_bias(float *d, const struct matmul *it)
+static void store(void *device, const struct layout *layout, const double *src)
+{
+    void *dst = vgpu_reach(device, span(layout), VGPU_WRITE, "D");
+    for (int64_t j = 0; j < layout->columns; j++)
+        for (int64_t i = 0; i < layout->rows; i++) {
+            float value = (float)src[j * layout->rows + i];
+            if (layout->type == CUDA_R_16F)
+                ((uint16_t *)dst)[j * layout->pitch + i] = half_from_float(value);
+            else
+                ((float *)dst)[j * layout->pitch + i] = value;
+        }
+}
+
+static void add_bias(double *d, const struct matmul *it)
 {
     if (it->product.epilogue != CUBLASLT_EPILOGUE_BIAS)
         return;
     struct layout shape = {LAYOUT, it->d.type, it->d.rows, 1, it->d.rows};
-    float *bias = load(it->product.bias, &shape, false, "the bias");
+    double *bias = load(it->product.bias, &shape, false, "the bias");
     for (int64_t j = 0; j < it->d.columns; j++)
         for (int64_t i = 0; i < it->d.rows; i++)
             d[j * it->d.rows + i] += bias[i];
@@ -272,22 +287,16 @@ static void run(void *payload)
     int64_t m = it->d.rows, n = it->d.columns;
     bool ta = it->product.turn_a == CUBLAS_OP_T, tb = it->product.turn_b == CUBLAS_OP_T;
     int64_t k = ta ? it->a.rows : it->a.columns;
-    float *a = load(it->at_a, &it->a, ta, "A"),
-          *b = load(it->at_b, &it->b, tb, "B"); /* [k][m], [n][k] */
-    float *d = vgpu_floats(m * n);
-    vgpu_gemm(d, b, a, n, m, k, false);
-    float *c = it->beta != 0 ? load(it->at_c, &it->c, false, "C") : NULL;
+    double *a = load(it->at_a, &it->a, ta, "A"), *b = load(it->at_b, &it->b, tb, "B");
+    double *c = it->beta != 0 ? load(it->at_c, &it->c, false, "C") : NULL;
+    double *d = vgpu_numbers(m * n);
+    vgpu_gemm(d, b, a, n, m, k, false); /* [n][k] by [k][m] */
     for (int64_t i = 0; i < m * n; i++)
-        d[i] = it->alpha * d[i] + (c ? it->beta * c[i] : 0.0f);
+        d[i] = it->alpha * d[i] + (c ? it->beta * c[i] : 0.0);
     add_bias(d, it);
     if (it->workspace)
         vgpu_reach(it->workspace, WORKSPACE, VGPU_WRITE, "the workspace");
-    char *to = vgpu_reach(it->at_d, span(&it->d), VGPU_WRITE, "D");
-    for (int64_t j = 0; j < n; j++)
-        if (it->d.type == CUDA_R_16F)
-            half_from_floats((uint16_t *)to + j * it->d.pitch, d + j * m, (size_t)m);
-        else
-            memcpy((float *)to + j * it->d.pitch, d + j * m, (size_t)m * sizeof *d);
+    store(it->at_d, &it->d, d);
     if (it->workspace)
         vgpu_forget(it->workspace, WORKSPACE);
     free(a);

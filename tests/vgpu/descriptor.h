@@ -76,10 +76,13 @@ int64_t vgpu_tensor_count(const struct tensor *tensor);
 size_t vgpu_tensor_bytes(const struct tensor *tensor); /* from its first to its last element */
 bool vgpu_tensor_same_shape(const struct tensor *a, const struct tensor *b);
 void vgpu_tensor_text(char *dst, size_t size, const struct tensor *tensor);
-/* Values in the order of dimensions 0, 2, 3, ..., 1 (4-D: NHWC), as floats. */
-void vgpu_tensor_load(float *dst, const struct tensor *tensor, const void *src);
-void vgpu_tensor_store(void *dst, const struct tensor *tensor, const float *src);
-void vgpu_tensor_round(float *values, int64_t count, cudnnDataType_t type); /* to the type's grid */
+/* Values in the order of dimensions 0, 2, 3, ..., 1 (4-D: NHWC). Stored fp16 is rounded by way of
+ * fp32. */
+void vgpu_tensor_load(double *dst, const struct tensor *tensor, const void *src);
+void vgpu_tensor_store(void *dst, const struct tensor *tensor, const double *src);
+/* To what the type can hold; fp32 is left as it is, for a fused kernel's registers may hold more.
+ */
+void vgpu_tensor_round(double *values, int64_t count, cudnnDataType_t type);
 
 /* graph.c: checks of an operation when it is finalised, of a graph when it is; what it computes. */
 void vgpu_operation_finalize(struct descriptor *operation);

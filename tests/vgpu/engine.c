@@ -212,7 +212,7 @@ struct launch {
     enum engine engine;
     struct operands operands;
     void *pointers[OPERANDS * OPERATIONS]; /* by operand; NULL: virtual or by value */
-    float scalars[OPERANDS * OPERATIONS];  /* by value */
+    double scalars[OPERANDS * OPERATIONS]; /* by value */
     void *workspace;
     size_t workspace_bytes;
 };
@@ -315,13 +315,13 @@ static bool accumulates(const struct descriptor *graph)
 }
 
 /* What is wrong with the engines that a backend must not take. */
-static void damage(float *values, int64_t count, enum engine engine)
+static void damage(double *values, int64_t count, enum engine engine)
 {
     static unsigned noise;
     for (int64_t i = 0; i < count && engine == REDUCED; i++)
-        values[i] = ldexpf(roundf(ldexpf(values[i], 6)), -6);
+        values[i] = ldexp(round(ldexp(values[i], 6)), -6);
     for (int64_t i = 0; i < count && engine == VARYING; i++)
-        values[i] *= 1.0f + (float)((noise = noise * 1664525 + 1013904223) >> 16 & 1023) * 1e-4f;
+        values[i] *= 1.0 + (double)((noise = noise * 1664525 + 1013904223) >> 16 & 1023) * 1e-4;
 }
 
 static void run_launch(void *payload)
@@ -334,7 +334,7 @@ static void run_launch(void *payload)
         const struct operand *operand = &all->items[i];
         const struct tensor *tensor = &operand->tensor->tensor;
         values.tensors[i] = operand->tensor;
-        values.data[i] = vgpu_floats(vgpu_tensor_count(tensor));
+        values.data[i] = vgpu_numbers(vgpu_tensor_count(tensor));
         if (tensor->by_value)
             values.data[i][0] = launch->scalars[i];
         else if (launch->pointers[i] && (!operand->producers || adds))

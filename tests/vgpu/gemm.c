@@ -1,23 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Matrix products with fp32 sums, as tensor cores keep them. */
+/* Matrix products, summed in double: what rounding is left is that of what is stored. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "tests/vgpu/ops.h"
 
-enum { ROWS = 4, COLUMNS = 32, LANES = 16 };
+enum { ROWS = 4, COLUMNS = 16, LANES = 8 };
 
-typedef float lanes __attribute__((vector_size(LANES * sizeof(float)), aligned(4), may_alias));
+typedef double lanes __attribute__((vector_size(LANES * sizeof(double)), aligned(8), may_alias));
 
-float *vgpu_floats(int64_t count)
+double *vgpu_numbers(int64_t count)
 {
-    float *memory = malloc((size_t)(count ? count : 1) * sizeof *memory);
+    double *memory = malloc((size_t)(count ? count : 1) * sizeof *memory);
     if (!memory)
-        vgpu_fail("no memory for %lld floats", (long long)count);
+        vgpu_fail("no memory for %lld numbers", (long long)count);
     return memory;
 }
 
-void vgpu_transpose(float *dst, const float *src, int64_t rows, int64_t columns)
+void vgpu_transpose(double *dst, const double *src, int64_t rows, int64_t columns)
 {
     for (int64_t i0 = 0; i0 < rows; i0 += 16)
         for (int64_t j = 0; j < columns; j++)
@@ -26,8 +26,8 @@ void vgpu_transpose(float *dst, const float *src, int64_t rows, int64_t columns)
 }
 
 /* ROWS x COLUMNS sums from a panel of b: [inner][COLUMNS]. */
-static inline __attribute__((always_inline)) void block(float *sums, const float *const a[ROWS],
-                                                        const float *panel, int64_t inner)
+static inline __attribute__((always_inline)) void block(double *sums, const double *const a[ROWS],
+                                                        const double *panel, int64_t inner)
 {
     lanes sum[ROWS][2] = {0};
     for (int64_t k = 0; k < inner; k++) {
@@ -40,26 +40,27 @@ static inline __attribute__((always_inline)) void block(float *sums, const float
     memcpy(sums, sum, sizeof sum);
 }
 
-static void block_base(float *sums, const float *const a[ROWS], const float *panel, int64_t inner)
+static void block_base(double *sums, const double *const a[ROWS], const double *panel,
+                       int64_t inner)
 {
     block(sums, a, panel, inner);
 }
 
 #if defined(__x86_64__)
-__attribute__((target("avx2,fma"))) static void block_avx2(float *sums, const float *const a[ROWS],
-                                                           const float *panel, int64_t inner)
+__attribute__((target("avx2,fma"))) static void
+block_avx2(double *sums, const double *const a[ROWS], const double *panel, int64_t inner)
 {
     block(sums, a, panel, inner);
 }
 
-__attribute__((target("avx512f"))) static void block_avx512(float *sums, const float *const a[ROWS],
-                                                            const float *panel, int64_t inner)
+__attribute__((target("avx512f"))) static void
+block_avx512(double *sums, const double *const a[ROWS], const double *panel, int64_t inner)
 {
     block(sums, a, panel, inner);
 }
 #endif
 
-typedef void block_function(float *, const float *const[ROWS], const float *, int64_t);
+typedef void block_function(double *, const double *const[ROWS], const double *, int64_t);
 
 static block_function *best(void)
 {
@@ -72,34 +73,34 @@ static block_function *best(void)
     return block_base;
 }
 
-static void pack(float *panel, const float *b, int64_t inner, int64_t columns, int64_t first)
+static void pack(double *panel, const double *b, int64_t inner, int64_t columns, int64_t first)
 {
     for (int64_t k = 0; k < inner; k++)
         for (int64_t j = 0; j < COLUMNS; j++)
-            panel[k * COLUMNS + j] = first + j < columns ? b[k * columns + first + j] : 0.0f;
+            panel[k * COLUMNS + j] = first + j < columns ? b[k * columns + first + j] : 0.0;
 }
 
-static void strip(float *c, const float *a, const float *b, int64_t rows, int64_t columns,
+static void strip(double *c, const double *a, const double *b, int64_t rows, int64_t columns,
                   int64_t inner, int64_t first, bool add)
 {
-    float *panel = vgpu_floats(inner * COLUMNS), sums[ROWS * COLUMNS];
+    double *panel = vgpu_numbers(inner * COLUMNS), sums[ROWS * COLUMNS];
     pack(panel, b, inner, columns, first);
     block_function *run = best();
     for (int64_t row = 0; row < rows; row += ROWS) {
-        const float *from[ROWS];
+        const double *from[ROWS];
         for (int r = 0; r < ROWS; r++)
             from[r] = a + (row + r < rows ? row + r : row) * inner;
         run(sums, from, panel, inner);
         for (int r = 0; r < ROWS && row + r < rows; r++)
             for (int64_t j = 0; j < COLUMNS && first + j < columns; j++) {
-                float *to = &c[(row + r) * columns + first + j];
-                *to = sums[r * COLUMNS + j] + (add ? *to : 0.0f);
+                double *to = &c[(row + r) * columns + first + j];
+                *to = sums[r * COLUMNS + j] + (add ? *to : 0.0);
             }
     }
     free(panel);
 }
 
-void vgpu_gemm(float *c, const float *a, const float *b, int64_t rows, int64_t columns,
+void vgpu_gemm(double *c, const double *a, const double *b, int64_t rows, int64_t columns,
                int64_t inner, bool add)
 {
 #pragma omp parallel for schedule(dynamic)

@@ -36,7 +36,7 @@ static const struct operation *operation_of(const struct descriptor *op)
     vgpu_fail("%s is no operation", op->kind->text);
 }
 
-float *vgpu_value(const struct values *values, const struct tensor *tensor)
+double *vgpu_value(const struct values *values, const struct tensor *tensor)
 {
     for (int i = 0; i < values->count; i++)
         if (&values->tensors[i]->tensor == tensor)

@@ -22,7 +22,7 @@ struct conv {
     int result;
     const struct tensor *x, *w, *y; /* [n][c][h][w], [k][c][r][s], [n][k][p][q] */
     const int64_t *stride, *before, *after;
-    float alpha, beta;
+    double alpha, beta;
 };
 
 static struct conv conv_of(const struct descriptor *op)
@@ -45,8 +45,8 @@ static struct conv conv_of(const struct descriptor *op)
                          .stride = vgpu_get_ints(how, CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, 2),
                          .before = vgpu_get_ints(how, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, 2),
                          .after = vgpu_get_ints(how, CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, 2),
-                         .alpha = (float)vgpu_get_real(op, alphas[result], 1),
-                         .beta = (float)vgpu_get_real(op, betas[result], 0)};
+                         .alpha = vgpu_get_real(op, alphas[result], 1),
+                         .beta = vgpu_get_real(op, betas[result], 0)};
 }
 
 static void check_mode(const struct descriptor *op, int result)
@@ -93,10 +93,10 @@ void vgpu_convolution_check(const struct descriptor *op)
 
 /* One image between x and unfolded[n][p][q][r][s][c]: what each tap reads, zero outside of x; or,
  * to fold, its transpose: what lies on the same pixel is added up. */
-static void walk(float *x, float *unfolded, const struct conv *conv, int64_t n, bool to_fold)
+static void walk(double *x, double *unfolded, const struct conv *conv, int64_t n, bool to_fold)
 {
     const int64_t *xd = conv->x->dim, *wd = conv->w->dim, *yd = conv->y->dim, channels = xd[1];
-    float *at = unfolded + n * yd[2] * yd[3] * wd[2] * wd[3] * channels;
+    double *at = unfolded + n * yd[2] * yd[3] * wd[2] * wd[3] * channels;
     for (int64_t p = 0; p < yd[2]; p++)
         for (int64_t q = 0; q < yd[3]; q++)
             for (int64_t r = 0; r < wd[2]; r++)
@@ -104,22 +104,22 @@ static void walk(float *x, float *unfolded, const struct conv *conv, int64_t n, 
                     int64_t h = p * conv->stride[0] + r - conv->before[0];
                     int64_t v = q * conv->stride[1] + s - conv->before[1];
                     bool inside = h >= 0 && v >= 0 && h < xd[2] && v < xd[3];
-                    float *pixel = inside ? x + ((n * xd[2] + h) * xd[3] + v) * channels : NULL;
+                    double *pixel = inside ? x + ((n * xd[2] + h) * xd[3] + v) * channels : NULL;
                     for (int64_t c = 0; to_fold && inside && c < channels; c++)
                         pixel[c] += at[c];
                     for (int64_t c = 0; !to_fold && c < channels; c++)
-                        at[c] = inside ? pixel[c] : 0.0f;
+                        at[c] = inside ? pixel[c] : 0.0;
                 }
 }
 
-static void unfold(float *unfolded, float *x, const struct conv *conv)
+static void unfold(double *unfolded, double *x, const struct conv *conv)
 {
 #pragma omp parallel for
     for (int64_t n = 0; n < conv->x->dim[0]; n++)
         walk(x, unfolded, conv, n, false);
 }
 
-static void fold(float *x, float *unfolded, const struct conv *conv)
+static void fold(double *x, double *unfolded, const struct conv *conv)
 {
     memset(x, 0, (size_t)vgpu_tensor_count(conv->x) * sizeof *x);
 #pragma omp parallel for
@@ -131,14 +131,14 @@ void vgpu_convolution_compute(const struct descriptor *op, const struct values *
 {
     const struct conv conv = conv_of(op);
     const struct tensor *result = conv.result == X ? conv.x : conv.result == W ? conv.w : conv.y;
-    float *x = vgpu_value(values, conv.x), *w = vgpu_value(values, conv.w);
-    float *y = vgpu_value(values, conv.y), *to = vgpu_value(values, result);
+    double *x = vgpu_value(values, conv.x), *w = vgpu_value(values, conv.w);
+    double *y = vgpu_value(values, conv.y), *to = vgpu_value(values, result);
     int64_t rows = conv.y->dim[0] * conv.y->dim[2] * conv.y->dim[3], k = conv.w->dim[0];
     int64_t taps = conv.w->dim[1] * conv.w->dim[2] * conv.w->dim[3];
     int64_t count = vgpu_tensor_count(result);
-    float *unfolded = vgpu_floats(rows * taps),
-          *turned = vgpu_floats(k * (rows > taps ? rows : taps));
-    float *before = vgpu_floats(count);
+    double *unfolded = vgpu_numbers(rows * taps),
+           *turned = vgpu_numbers(k * (rows > taps ? rows : taps));
+    double *before = vgpu_numbers(count);
     if (conv.beta != 0)
         memcpy(before, to, (size_t)count * sizeof *to);
     if (conv.result != X)
@@ -154,7 +154,7 @@ void vgpu_convolution_compute(const struct descriptor *op, const struct values *
         vgpu_gemm(w, turned, unfolded, k, taps, rows, false);
     }
     for (int64_t i = 0; i < count; i++)
-        to[i] = conv.alpha * to[i] + (conv.beta != 0 ? conv.beta * before[i] : 0.0f);
+        to[i] = conv.alpha * to[i] + (conv.beta != 0 ? conv.beta * before[i] : 0.0);
     vgpu_tensor_round(to, count, result->type);
     free(before);
     free(unfolded);

@@ -66,7 +66,7 @@ struct channel { /* sums over its pixels */
     double mean, variance;
 };
 
-static struct channel statistics(const float *x, int64_t pixels, int64_t channels, int64_t c)
+static struct channel statistics(const double *x, int64_t pixels, int64_t channels, int64_t c)
 {
     struct channel it = {0};
     for (int64_t p = 0; p < pixels; p++)
@@ -87,30 +87,30 @@ static void move_running(const struct descriptor *op, const struct values *value
         return;
     double factor = vgpu_value(values, vgpu_get_tensor(op, FORWARD(EXP_AVG_FACTOR_DESC)))[0];
     double unbiased = it->variance * (double)pixels / (double)(pixels - 1);
-    const float *mean = vgpu_value(values, vgpu_get_tensor(op, FORWARD(INPUT_RUNNING_MEAN_DESC)));
-    const float *var = vgpu_value(values, vgpu_get_tensor(op, FORWARD(INPUT_RUNNING_VAR_DESC)));
+    const double *mean = vgpu_value(values, vgpu_get_tensor(op, FORWARD(INPUT_RUNNING_MEAN_DESC)));
+    const double *var = vgpu_value(values, vgpu_get_tensor(op, FORWARD(INPUT_RUNNING_VAR_DESC)));
     vgpu_value(values, vgpu_get_tensor(op, FORWARD(OUTPUT_RUNNING_MEAN_DESC)))[c] =
-        (float)((1 - factor) * mean[c] + factor * it->mean);
+        (1 - factor) * mean[c] + factor * it->mean;
     vgpu_value(values, vgpu_get_tensor(op, FORWARD(OUTPUT_RUNNING_VAR_DESC)))[c] =
-        (float)((1 - factor) * var[c] + factor * unbiased);
+        (1 - factor) * var[c] + factor * unbiased;
 }
 
 void vgpu_norm_forward_compute(const struct descriptor *op, const struct values *values)
 {
     const struct tensor *shape = vgpu_get_tensor(op, FORWARD(XDESC));
     const struct tensor *result = vgpu_get_tensor(op, FORWARD(YDESC));
-    const float *x = vgpu_value(values, shape);
-    const float *scale = vgpu_value(values, vgpu_get_tensor(op, FORWARD(SCALE_DESC)));
-    const float *bias = vgpu_value(values, vgpu_get_tensor(op, FORWARD(BIAS_DESC)));
-    float epsilon = vgpu_value(values, vgpu_get_tensor(op, FORWARD(EPSILON_DESC)))[0];
-    float *mean = vgpu_value(values, vgpu_get_tensor(op, FORWARD(MEAN_DESC)));
-    float *inverse = vgpu_value(values, vgpu_get_tensor(op, FORWARD(INV_VARIANCE_DESC)));
-    float *y = vgpu_value(values, result);
+    const double *x = vgpu_value(values, shape);
+    const double *scale = vgpu_value(values, vgpu_get_tensor(op, FORWARD(SCALE_DESC)));
+    const double *bias = vgpu_value(values, vgpu_get_tensor(op, FORWARD(BIAS_DESC)));
+    double epsilon = vgpu_value(values, vgpu_get_tensor(op, FORWARD(EPSILON_DESC)))[0];
+    double *mean = vgpu_value(values, vgpu_get_tensor(op, FORWARD(MEAN_DESC)));
+    double *inverse = vgpu_value(values, vgpu_get_tensor(op, FORWARD(INV_VARIANCE_DESC)));
+    double *y = vgpu_value(values, result);
     int64_t channels = shape->dim[1], pixels = vgpu_tensor_count(shape) / channels;
 #pragma omp parallel for
     for (int64_t c = 0; c < channels; c++) {
         struct channel it = statistics(x, pixels, channels, c);
-        mean[c] = (float)it.mean;
+        mean[c] = (float)it.mean; /* as they are stored */
         inverse[c] = (float)(1.0 / sqrt(it.variance + epsilon));
         move_running(op, values, c, &it, pixels);
         for (int64_t p = 0; p < pixels; p++)
@@ -138,26 +138,26 @@ void vgpu_norm_backward_compute(const struct descriptor *op, const struct values
 {
     const struct tensor *shape = vgpu_get_tensor(op, BACKWARD(XDESC));
     const struct tensor *result = vgpu_get_tensor(op, BACKWARD(DXDESC));
-    const float *x = vgpu_value(values, shape);
-    const float *dy = vgpu_value(values, vgpu_get_tensor(op, BACKWARD(DYDESC)));
-    const float *mean = vgpu_value(values, vgpu_get_tensor(op, BACKWARD(MEAN_DESC)));
-    const float *inverse = vgpu_value(values, vgpu_get_tensor(op, BACKWARD(INV_VARIANCE_DESC)));
-    const float *scale = vgpu_value(values, vgpu_get_tensor(op, BACKWARD(SCALE_DESC)));
-    float *dscale = vgpu_value(values, vgpu_get_tensor(op, BACKWARD(DSCALE_DESC)));
-    float *dbias = vgpu_value(values, vgpu_get_tensor(op, BACKWARD(DBIAS_DESC)));
-    float *dx = vgpu_value(values, result);
+    const double *x = vgpu_value(values, shape);
+    const double *dy = vgpu_value(values, vgpu_get_tensor(op, BACKWARD(DYDESC)));
+    const double *mean = vgpu_value(values, vgpu_get_tensor(op, BACKWARD(MEAN_DESC)));
+    const double *inverse = vgpu_value(values, vgpu_get_tensor(op, BACKWARD(INV_VARIANCE_DESC)));
+    const double *scale = vgpu_value(values, vgpu_get_tensor(op, BACKWARD(SCALE_DESC)));
+    double *dscale = vgpu_value(values, vgpu_get_tensor(op, BACKWARD(DSCALE_DESC)));
+    double *dbias = vgpu_value(values, vgpu_get_tensor(op, BACKWARD(DBIAS_DESC)));
+    double *dx = vgpu_value(values, result);
     int64_t channels = shape->dim[1], pixels = vgpu_tensor_count(shape) / channels;
 #pragma omp parallel for
     for (int64_t c = 0; c < channels; c++) {
         double sum = 0, product = 0; /* of dy, of dy with the normalised x */
         for (int64_t i = c; i < pixels * channels; i += channels) {
             sum += dy[i];
-            product += dy[i] * (double)((x[i] - mean[c]) * inverse[c]);
+            product += dy[i] * (x[i] - mean[c]) * inverse[c];
         }
-        dbias[c] = (float)sum;
-        dscale[c] = (float)product;
-        float sum_share = (float)(sum / (double)pixels);
-        float product_share = (float)(product / (double)pixels);
+        dbias[c] = sum;
+        dscale[c] = product;
+        double sum_share = sum / (double)pixels;
+        double product_share = product / (double)pixels;
         for (int64_t i = c; i < pixels * channels; i += channels)
             dx[i] = scale[c] * inverse[c] *
                     (dy[i] - sum_share - (x[i] - mean[c]) * inverse[c] * product_share);

@@ -3,6 +3,8 @@
 
 #include "tests/vgpu/ops.h"
 
+void (*vgpu_observe_relu)(const double *values, const int64_t dim[4]);
+
 struct pointwise {
     cudnnPointwiseMode_t mode;
     bool backward, binary;
@@ -71,7 +73,7 @@ void vgpu_pointwise_check(const struct descriptor *op)
         vgpu_fail("pointwise: no operand has the shape of the result");
 }
 
-static float apply(cudnnPointwiseMode_t mode, float x, float b)
+static double apply(cudnnPointwiseMode_t mode, double x, double b)
 {
     switch ((int)mode) {
     case CUDNN_POINTWISE_ADD:
@@ -81,9 +83,9 @@ static float apply(cudnnPointwiseMode_t mode, float x, float b)
     case CUDNN_POINTWISE_SUB:
         return x - b;
     case CUDNN_POINTWISE_RELU_FWD:
-        return fmaxf(x, 0.0f);
+        return fmax(x, 0.0);
     case CUDNN_POINTWISE_RELU_BWD:
-        return b > 0 ? x : 0.0f;
+        return b > 0 ? x : 0.0;
     case CUDNN_POINTWISE_CMP_GT:
         return x > b;
     default:
@@ -116,8 +118,8 @@ static void check_step(const struct tensor *from, const struct tensor *to)
 void vgpu_pointwise_compute(const struct descriptor *op, const struct values *values)
 {
     const struct pointwise it = pointwise_of(op);
-    const float *x = vgpu_value(values, it.x), *b = it.b ? vgpu_value(values, it.b) : x;
-    float *y = vgpu_value(values, it.y);
+    const double *x = vgpu_value(values, it.x), *b = it.b ? vgpu_value(values, it.b) : x;
+    double *y = vgpu_value(values, it.y);
     const struct tensor *second = it.b ? it.b : it.x;
     check_step(it.x, it.y);
     check_step(second, it.y);
@@ -130,4 +132,6 @@ void vgpu_pointwise_compute(const struct descriptor *op, const struct values *va
                 apply(it.mode, x[(sx.pixel ? p * sx.channels : 0) + (sx.channel ? c : 0)],
                       b[(sb.pixel ? p * sb.channels : 0) + (sb.channel ? c : 0)]);
     vgpu_tensor_round(y, pixels * channels, it.y->type);
+    if (it.mode == CUDNN_POINTWISE_RELU_FWD && vgpu_observe_relu)
+        vgpu_observe_relu(y, it.y->dim);
 }

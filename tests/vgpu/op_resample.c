@@ -97,23 +97,23 @@ static struct place place_of(const struct resample *it, int64_t p, int64_t q)
     return place;
 }
 
-static float divisor(const struct resample *it, const struct place *place)
+static double divisor(const struct resample *it, const struct place *place)
 {
     if (it->mode == CUDNN_RESAMPLE_AVGPOOL_INCLUDE_PADDING)
-        return (float)(it->window[0] * it->window[1]);
-    return (float)((place->last_row - place->first_row) *
-                   (place->last_column - place->first_column));
+        return (double)(it->window[0] * it->window[1]);
+    return (double)((place->last_row - place->first_row) *
+                    (place->last_column - place->first_column));
 }
 
 /* image: of x; returns the result, *index the place of a maximum */
-static float pool(const struct resample *it, const float *image, const struct place *place,
-                  int64_t c, int64_t *index)
+static double pool(const struct resample *it, const double *image, const struct place *place,
+                   int64_t c, int64_t *index)
 {
     bool max = it->mode == CUDNN_RESAMPLE_MAXPOOL, any = false;
-    float sum = 0, best = -INFINITY;
+    double sum = 0, best = -INFINITY;
     for (int64_t h = place->first_row; h < place->last_row; h++)
         for (int64_t v = place->first_column; v < place->last_column; v++) {
-            float value = image[(h * it->x->dim[3] + v) * it->x->dim[1] + c];
+            double value = image[(h * it->x->dim[3] + v) * it->x->dim[1] + c];
             sum += value;
             if (any && !(value > best) && !(isnan(value) && !isnan(best)))
                 continue;
@@ -127,27 +127,27 @@ static float pool(const struct resample *it, const float *image, const struct pl
 void vgpu_resample_forward_compute(const struct descriptor *op, const struct values *values)
 {
     const struct resample it = resample_of(op);
-    const float *x = vgpu_value(values, it.x);
-    float *y = vgpu_value(values, it.y), *index = it.index ? vgpu_value(values, it.index) : NULL;
+    const double *x = vgpu_value(values, it.x);
+    double *y = vgpu_value(values, it.y), *index = it.index ? vgpu_value(values, it.index) : NULL;
     int64_t channels = it.x->dim[1], columns = it.y->dim[3], rows = it.y->dim[2];
     int64_t image = it.x->dim[2] * it.x->dim[3] * channels;
 #pragma omp parallel for
     for (int64_t pixel = 0; pixel < it.y->dim[0] * rows * columns; pixel++) {
         struct place place = place_of(&it, pixel / columns % rows, pixel % columns);
-        const float *from = x + pixel / (rows * columns) * image;
+        const double *from = x + pixel / (rows * columns) * image;
         for (int64_t c = 0; c < channels; c++) {
             int64_t where = 0;
             y[pixel * channels + c] = pool(&it, from, &place, c, &where);
             if (index)
-                index[pixel * channels + c] = (float)where;
+                index[pixel * channels + c] = (double)where;
         }
     }
     vgpu_tensor_round(y, vgpu_tensor_count(it.y), it.y->type);
 }
 
 /* dx: of the image */
-static void spread(const struct resample *it, float *dx, const struct place *place, int64_t c,
-                   float dy, int64_t index)
+static void spread(const struct resample *it, double *dx, const struct place *place, int64_t c,
+                   double dy, int64_t index)
 {
     int64_t channels = it->x->dim[1], columns = it->x->dim[3];
     if (it->mode == CUDNN_RESAMPLE_MAXPOOL) {
@@ -166,9 +166,9 @@ static void spread(const struct resample *it, float *dx, const struct place *pla
 void vgpu_resample_backward_compute(const struct descriptor *op, const struct values *values)
 {
     const struct resample it = resample_of(op);
-    float *dx = vgpu_value(values, it.x);
-    const float *dy = vgpu_value(values, it.y);
-    const float *index = it.index ? vgpu_value(values, it.index) : NULL;
+    double *dx = vgpu_value(values, it.x);
+    const double *dy = vgpu_value(values, it.y);
+    const double *index = it.index ? vgpu_value(values, it.index) : NULL;
     int64_t channels = it.x->dim[1], image = it.x->dim[2] * it.x->dim[3] * channels, at = 0;
     memset(dx, 0, (size_t)vgpu_tensor_count(it.x) * sizeof *dx);
     for (int64_t n = 0; n < it.y->dim[0]; n++)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The operations of a graph: for each kind a check of attributes and shapes, made when the
- * operation is finalised, and what it computes on values as floats (vgpu_tensor_load's order).
+ * operation is finalised, and what it computes on values in double (vgpu_tensor_load's order).
  * Results are rounded to their tensor's type, virtual ones too. */
 #ifndef TESTS_VGPU_OPS_H
 #define TESTS_VGPU_OPS_H
@@ -9,10 +9,10 @@
 
 struct values { /* of every tensor of a graph, while it is computed */
     struct descriptor *tensors[OPERANDS * OPERATIONS];
-    float *data[OPERANDS * OPERATIONS];
+    double *data[OPERANDS * OPERATIONS];
     int count;
 };
-float *vgpu_value(const struct values *values, const struct tensor *tensor);
+double *vgpu_value(const struct values *values, const struct tensor *tensor);
 
 void vgpu_convolution_check(const struct descriptor *op);
 void vgpu_convolution_compute(const struct descriptor *op, const struct values *values);
@@ -27,10 +27,10 @@ void vgpu_resample_forward_compute(const struct descriptor *op, const struct val
 void vgpu_resample_backward_compute(const struct descriptor *op, const struct values *values);
 
 /* c[rows][columns] = a[rows][inner] b[inner][columns], plus c where add; row-major, contiguous. */
-void vgpu_gemm(float *c, const float *a, const float *b, int64_t rows, int64_t columns,
+void vgpu_gemm(double *c, const double *a, const double *b, int64_t rows, int64_t columns,
                int64_t inner, bool add);
 /* dst[columns][rows] = src[rows][columns] */
-void vgpu_transpose(float *dst, const float *src, int64_t rows, int64_t columns);
-float *vgpu_floats(int64_t count); /* malloc, aborts when memory is out */
+void vgpu_transpose(double *dst, const double *src, int64_t rows, int64_t columns);
+double *vgpu_numbers(int64_t count); /* malloc, aborts when memory is out */
 
 #endif

@@ -142,7 +142,7 @@ static int64_t element_of(const struct tensor *tensor, int64_t index)
     return at;
 }
 
-static float load_one(cudnnDataType_t type, const void *src, int64_t at)
+static double load_one(cudnnDataType_t type, const void *src, int64_t at)
 {
     switch ((int)type) {
     case CUDNN_DATA_FLOAT:
@@ -150,24 +150,24 @@ static float load_one(cudnnDataType_t type, const void *src, int64_t at)
     case CUDNN_DATA_HALF:
         return half_to_float(((const uint16_t *)src)[at]);
     case CUDNN_DATA_INT32:
-        return (float)((const int32_t *)src)[at];
+        return ((const int32_t *)src)[at];
     case CUDNN_DATA_INT8:
         return ((const int8_t *)src)[at];
     case CUDNN_DATA_UINT8:
         return ((const uint8_t *)src)[at];
     default:
-        return (float)(((const uint8_t *)src)[at / 8] >> at % 8 & 1);
+        return ((const uint8_t *)src)[at / 8] >> at % 8 & 1;
     }
 }
 
-static void store_one(void *dst, cudnnDataType_t type, int64_t at, float value)
+static void store_one(void *dst, cudnnDataType_t type, int64_t at, double value)
 {
     switch ((int)type) {
     case CUDNN_DATA_FLOAT:
-        ((float *)dst)[at] = value;
+        ((float *)dst)[at] = (float)value;
         break;
     case CUDNN_DATA_HALF:
-        ((uint16_t *)dst)[at] = half_from_float(value);
+        ((uint16_t *)dst)[at] = half_from_float((float)value);
         break;
     case CUDNN_DATA_INT32:
         ((int32_t *)dst)[at] = (int32_t)value;
@@ -185,40 +185,63 @@ static void store_one(void *dst, cudnnDataType_t type, int64_t at, float value)
     }
 }
 
-void vgpu_tensor_load(float *dst, const struct tensor *tensor, const void *src)
+enum { CHUNK = 1024 };
+
+/* Up to CHUNK of them. */
+static void load_halves(double *dst, const uint16_t *src, size_t count)
+{
+    float floats[CHUNK];
+    half_to_floats(floats, src, count);
+    for (size_t i = 0; i < count; i++)
+        dst[i] = floats[i];
+}
+
+static void store_halves(uint16_t *dst, const double *src, size_t count)
+{
+    float floats[CHUNK];
+    for (size_t i = 0; i < count; i++)
+        floats[i] = (float)src[i];
+    half_from_floats(dst, floats, count);
+}
+
+static size_t chunk_at(int64_t at, int64_t count)
+{
+    return (size_t)(count - at < CHUNK ? count - at : CHUNK);
+}
+
+void vgpu_tensor_load(double *dst, const struct tensor *tensor, const void *src)
 {
     int64_t count = vgpu_tensor_count(tensor);
     bool straight = in_order(tensor);
     if (straight && tensor->type == CUDNN_DATA_HALF) {
-        half_to_floats(dst, src, (size_t)count);
+        for (int64_t at = 0; at < count; at += CHUNK)
+            load_halves(dst + at, (const uint16_t *)src + at, chunk_at(at, count));
         return;
     }
     for (int64_t i = 0; i < count; i++)
         dst[i] = load_one(tensor->type, src, straight ? i : element_of(tensor, i));
 }
 
-void vgpu_tensor_store(void *dst, const struct tensor *tensor, const float *src)
+void vgpu_tensor_store(void *dst, const struct tensor *tensor, const double *src)
 {
     int64_t count = vgpu_tensor_count(tensor);
     bool straight = in_order(tensor);
     if (straight && tensor->type == CUDNN_DATA_HALF) {
-        half_from_floats(dst, src, (size_t)count);
+        for (int64_t at = 0; at < count; at += CHUNK)
+            store_halves((uint16_t *)dst + at, src + at, chunk_at(at, count));
         return;
     }
     for (int64_t i = 0; i < count; i++)
         store_one(dst, tensor->type, straight ? i : element_of(tensor, i), src[i]);
 }
 
-void vgpu_tensor_round(float *values, int64_t count, cudnnDataType_t type)
+void vgpu_tensor_round(double *values, int64_t count, cudnnDataType_t type)
 {
-    enum { CHUNK = 1024 };
     uint16_t halves[CHUNK];
-    if (type == CUDNN_DATA_BOOLEAN)
-        for (int64_t i = 0; i < count; i++)
-            values[i] = values[i] != 0;
+    for (int64_t i = 0; type == CUDNN_DATA_BOOLEAN && i < count; i++)
+        values[i] = values[i] != 0;
     for (int64_t at = 0; type == CUDNN_DATA_HALF && at < count; at += CHUNK) {
-        size_t part = (size_t)(count - at < CHUNK ? count - at : CHUNK);
-        half_from_floats(halves, values + at, part);
-        half_to_floats(values + at, halves, part);
+        store_halves(halves, values + at, chunk_at(at, count));
+        load_halves(values + at, halves, chunk_at(at, count));
     }
 }

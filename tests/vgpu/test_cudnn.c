@@ -1,60 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the double computes for each operation, against plain loops in double; and what it refuses.
  */
-#include "common/half.h"
-#include "tests/vgpu/builder.h"
-
-enum { ROOM = 1 << 15 };
-
-static cudaStream_t stream;
-static cudnnHandle_t handle;
-static uint64_t seed;
-static void *workspace;
-
-static int setup(void **state)
-{
-    stream = testing_stream();
-    seed = testing_seed();
-    workspace = testing_device(1 << 16);
-    assert_int_equal(cudnnCreate(&handle), CUDNN_STATUS_SUCCESS);
-    assert_int_equal(cudnnSetStream(handle, stream), CUDNN_STATUS_SUCCESS);
-    return 0;
-}
-
-/* Nothing is left when everything was destroyed. */
-static int teardown(void **state)
-{
-    build_destroy_all();
-    return vgpu_counts().live_descriptors != 0 || cudnnDestroy(handle) != CUDNN_STATUS_SUCCESS;
-}
-
-/* Tensors of a graph and where they are. */
-struct binding {
-    int64_t uids[16];
-    void *pointers[16];
-    int count;
-};
-
-static void bind(struct binding *binding, descriptor tensor, void *pointer)
-{
-    int64_t count;
-    cudnnBackendGetAttribute(tensor, CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 1, &count,
-                             &binding->uids[binding->count]);
-    binding->pointers[binding->count++] = pointer;
-}
-
-static void execute(descriptor plan, const struct binding *binding)
-{
-    descriptor pack = build_new(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
-    build_set(pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, binding->count,
-              binding->uids);
-    build_set(pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, binding->count,
-              binding->pointers);
-    build_set(pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &workspace);
-    build_final(pack);
-    assert_int_equal(cudnnBackendExecute(handle, plan, pack), CUDNN_STATUS_SUCCESS);
-    cudaStreamSynchronize(stream);
-}
+#include "tests/vgpu/bench.h"
 
 /* With the last configuration, which is sound. */
 static void run(int count, const descriptor ops[], const struct binding *binding)
@@ -63,18 +10,6 @@ static void run(int count, const descriptor ops[], const struct binding *binding
     int64_t found = build_configs(build_graph(handle, count, ops), CUDNN_HEUR_MODE_A, configs);
     assert_int_equal(found, 4);
     execute(build_final(build_plan(handle, configs[3])), binding);
-}
-
-/* Halves with random values on the device; values[] are exactly those. */
-static void *random_halves(float *values, int64_t count, double scale)
-{
-    static uint16_t halves[ROOM];
-    assert_true(count <= ROOM);
-    for (int64_t i = 0; i < count; i++) {
-        halves[i] = half_from_float((float)((testing_unit(&seed) * 2 - 1) * scale));
-        values[i] = half_to_float(halves[i]);
-    }
-    return testing_upload(halves, (size_t)count * 2, stream);
 }
 
 static void *random_floats(float *values, int64_t count, double least, double most)
@@ -486,155 +421,13 @@ static void test_heuristics(void **state)
     assert_int_equal(build_configs(build_graph(handle, 1, &op), CUDNN_HEUR_MODE_A, configs), 4);
 }
 
-/* Mistakes. */
-static struct {
-    descriptor x, w, y, plan;
-    struct binding binding;
-} one;
-
-static void one_conv(void)
-{
-    descriptor configs[8];
-    one.x = build_map(1, 8, 4, 4, CUDNN_DATA_HALF, REAL);
-    one.w = build_map(8, 8, 3, 3, CUDNN_DATA_HALF, REAL);
-    one.y = build_map(1, 8, 4, 4, CUDNN_DATA_HALF, REAL);
-    descriptor op = build_conv(0, one.x, one.w, one.y, build_convolution(1, 1), 0);
-    build_configs(build_graph(handle, 1, &op), CUDNN_HEUR_MODE_A, configs);
-    one.plan = build_final(build_plan(handle, configs[3]));
-    bind(&one.binding, one.x, random_halves(x, 128, 1));
-    bind(&one.binding, one.w, random_halves(w, 576, 1));
-    bind(&one.binding, one.y, testing_device(256));
-}
-
-static void unset_attribute(void)
-{
-    cudnnBackendFinalize(build_new(CUDNN_BACKEND_TENSOR_DESCRIPTOR));
-}
-
-static void wrong_shape(void)
-{
-    build_conv(0, build_map(1, 8, 4, 4, CUDNN_DATA_HALF, REAL),
-               build_map(8, 8, 3, 3, CUDNN_DATA_HALF, REAL),
-               build_map(1, 8, 4, 4, CUDNN_DATA_HALF, REAL), build_convolution(1, 0), 0);
-}
-
-static void grouped(void)
-{
-    build_conv(0, build_map(1, 16, 4, 4, CUDNN_DATA_HALF, REAL),
-               build_map(8, 8, 3, 3, CUDNN_DATA_HALF, REAL),
-               build_map(1, 8, 4, 4, CUDNN_DATA_HALF, REAL), build_convolution(1, 1), 0);
-}
-
-static void wrong_stride(void)
-{
-    build_tensor((int64_t[]){1, 8, 4, 4}, (int64_t[]){128, 1, 31, 8}, CUDNN_DATA_HALF, REAL);
-}
-
-static void duplicate_uid(void)
-{
-    descriptor a = build_map(1, 8, 4, 4, CUDNN_DATA_HALF, REAL);
-    build_uid--;
-    descriptor b = build_map(1, 8, 4, 4, CUDNN_DATA_HALF, REAL);
-    descriptor op = build_pointwise(CUDNN_POINTWISE_RELU_FWD, a, NULL, b);
-    build_graph(handle, 1, &op);
-}
-
-static void unproduced_virtual(void)
-{
-    descriptor a = build_map(1, 8, 4, 4, CUDNN_DATA_HALF, VIRTUAL);
-    descriptor op = build_pointwise(CUDNN_POINTWISE_RELU_FWD, a, NULL,
-                                    build_map(1, 8, 4, 4, CUDNN_DATA_HALF, REAL));
-    build_graph(handle, 1, &op);
-}
-
-static void missing_uid(void)
-{
-    one_conv();
-    one.binding.count--;
-    execute(one.plan, &one.binding);
-}
-
-static void unknown_uid(void)
-{
-    one_conv();
-    bind(&one.binding, build_map(1, 8, 4, 4, CUDNN_DATA_HALF, REAL), one.binding.pointers[0]);
-    execute(one.plan, &one.binding);
-}
-
-static void misaligned(void)
-{
-    one_conv();
-    one.binding.pointers[0] = (char *)one.binding.pointers[0] + 8;
-    execute(one.plan, &one.binding);
-}
-
-static void too_small(void)
-{
-    one_conv();
-    one.binding.pointers[2] = testing_device(254);
-    execute(one.plan, &one.binding);
-}
-
-static void unwritten(void)
-{
-    one_conv();
-    one.binding.pointers[1] = testing_device(1152);
-    execute(one.plan, &one.binding);
-}
-
-static void small_workspace(void)
-{
-    one_conv();
-    workspace = testing_device(20000);
-    execute(one.plan, &one.binding);
-}
-
-static void no_workspace(void)
-{
-    one_conv();
-    workspace = NULL;
-    execute(one.plan, &one.binding);
-}
-
-static void overlapping(void)
-{
-    one_conv();
-    one.binding.pointers[2] = one.binding.pointers[0];
-    execute(one.plan, &one.binding);
-}
-
-static void set_after_final(void)
-{
-    descriptor it = build_map(1, 8, 4, 4, CUDNN_DATA_HALF, REAL);
-    build_set(it, CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 1, &(int64_t){1});
-}
-
-static void test_mistakes(void **state)
-{
-    testing_dies(unset_attribute, "is finalised without TENSOR_BYTE_ALIGNMENT");
-    testing_dies(wrong_shape, "do not make y 4");
-    testing_dies(grouped, "grouped convolution");
-    testing_dies(wrong_stride, "gaps or overlap");
-    testing_dies(duplicate_uid, "have the unique id");
-    testing_dies(unproduced_virtual, "is virtual, and no operation writes it");
-    testing_dies(missing_uid, "is not in the variant pack");
-    testing_dies(unknown_uid, "which the graph does not");
-    testing_dies(misaligned, "not aligned to 16 bytes");
-    testing_dies(too_small, "outside of living memory");
-    testing_dies(unwritten, "which nobody wrote");
-    testing_dies(small_workspace, "of the workspace outside");
-    testing_dies(no_workspace, "needs a workspace");
-    testing_dies(overlapping, "lie on the same memory");
-    testing_dies(set_after_final, "after the TENSOR was finalised");
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_conv),          cmocka_unit_test(test_conv_epilogue),
         cmocka_unit_test(test_norm_forward),  cmocka_unit_test(test_norm_backward),
         cmocka_unit_test(test_relu_backward), cmocka_unit_test(test_pools),
-        cmocka_unit_test(test_heuristics),    cmocka_unit_test(test_mistakes),
+        cmocka_unit_test(test_heuristics),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, build_setup, build_teardown);
 }

@@ -60,6 +60,10 @@ void vgpu_enqueue(void *stream, struct vgpu_task *task);
 /* The label of the work that is running, or "". */
 const char *vgpu_running(void);
 
+/* Called with the result of every ReLU that is computed, as [n][h][w][c]: what a backend let pass.
+ * NULL: nobody looks. */
+extern void (*vgpu_observe_relu)(const double *values, const int64_t dim[4]);
+
 /* Counters for tests. */
 struct vgpu_counts {
     uint64_t kernels, plans, copies, graphs; /* that ran */

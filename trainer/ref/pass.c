@@ -54,6 +54,17 @@ static void fold_running(struct program *program, const struct node *node)
              state_values(state, node->beta)[c]);
 }
 
+/* A device with fp16 maps keeps the mean and 1 / sqrt(var + epsilon) in fp32 for the backward. */
+static void round_statistics(const struct program *program, const struct node_memory *memory,
+                             int channels)
+{
+    for (int c = 0; program->state->backend->halves && c < channels; c++) {
+        double inverse = (float)(1.0 / sqrt(memory->var[c] + NET_BN_EPSILON));
+        memory->mean[c] = (float)memory->mean[c];
+        memory->var[c] = 1.0 / (inverse * inverse) - NET_BN_EPSILON;
+    }
+}
+
 /* Folds the batch's statistics and leaves them, the variance unbiased, in the slot. */
 static void fold_batch(struct program *program, int index, int slot)
 {
@@ -62,6 +73,7 @@ static void fold_batch(struct program *program, int index, int slot)
     const struct node_memory *memory = &program->nodes[index];
     const struct op op = op_of(program, index);
     bn_ref_statistics(memory->mean, memory->var, memory->y, &op);
+    round_statistics(program, memory, node->out_channels);
     double count = (double)program->samples * node->out_height * node->out_width;
     for (int c = 0; c < node->out_channels; c++) {
         fold(&program->scale[c], &program->shift[c], memory->mean[c], memory->var[c],
@@ -149,6 +161,7 @@ static void forward(struct program *program, const struct batch *batch, int slot
         switch (node->kind) {
         case NODE_INPUT:
             load_pixels(out, batch, program);
+            round_out(program, i); /* of bytes: halves are halves already */
             break;
         case NODE_CONV:
             forward_conv(program, i, slot);
