@@ -8,12 +8,12 @@
 #include "common/log.h"
 #include "common/opt_private.h"
 
-enum { GENERAL_OPTIONS = 5, MAX_SECTIONS = 16 };
+enum { GENERAL_OPTIONS = 6, MAX_SECTIONS = 16 };
 
 /* What every program has. */
 struct general {
     const char *recipe;
-    bool json, verbose, version, help;
+    bool json, verbose, version, man, help;
 };
 
 struct assignment {
@@ -61,6 +61,8 @@ static int list_sections(struct parser *parser)
                 "say more on stderr");
     add_general(parser, "version", OPT_FLAG, offsetof(struct general, version), NULL,
                 "print the version and exit");
+    add_general(parser, "man", OPT_FLAG, offsetof(struct general, man), NULL,
+                "print the manual page (roff) and exit");
     add_general(parser, "help", OPT_FLAG, offsetof(struct general, help), NULL,
                 "print this and exit");
     for (size_t i = 0; i < parser->section_count; i++) {
@@ -144,7 +146,8 @@ static int collect(struct parser *parser)
         opt_memory_take(program->memory, ((size_t)parser->argc + 1) * sizeof *program->positional);
     if (!program->positional)
         return err_set(ERR_NOMEM, "out of memory for the options");
-    while (parser->next < parser->argc && !parser->values.help && !parser->values.version) {
+    while (parser->next < parser->argc && !parser->values.help && !parser->values.version &&
+           !parser->values.man) {
         const char *argument = parser->argv[parser->next++];
         int code = 0;
         if (options_ended || argument[0] != '-' || argument[1] == '\0')
@@ -213,9 +216,12 @@ static int run(struct parser *parser)
     code = code ? code : collect(parser);
     if (code)
         return code;
-    if (parser->values.help || parser->values.version) {
+    if (parser->values.help || parser->values.version || parser->values.man) {
+        const struct opt_section *general = &parser->sections[parser->section_count - 1];
         if (parser->values.help)
-            opt_print_help(stdout, program, &parser->sections[parser->section_count - 1]);
+            opt_print_help(stdout, program, general);
+        else if (parser->values.man)
+            opt_print_man(stdout, program, general);
         else
             printf("%s %s\n", program->name, SATCHEL_VERSION);
         program->finished = true;

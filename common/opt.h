@@ -88,14 +88,14 @@ struct opt_program {
     int positional_count;
     const char *recipe_path; /* NULL: none given */
     bool json_wanted;
-    bool finished; /* --help or --version was printed to stdout: the program ends with status 0 */
+    bool finished; /* --help, --man or --version was printed to stdout: the program ends with 0 */
     struct opt_memory *memory;
 };
 
-/* Parses. --help, --version, --verbose (log_set_verbose), and --recipe and --json where the program
- * has them, are built in. Errors are ERR_ARG with one line that names the option, the value and
- * what is accepted, and points at --help; an unknown option suggests the nearest name. A key in a
- * recipe file that neither the program nor foreign_keys knows is ERR_ARG naming file and line.
+/* Parses. --help, --man, --version, --verbose (log_set_verbose), and --recipe and --json where the
+ * program has them, are built in. Errors are ERR_ARG with one line that names the option, the value
+ * and what is accepted, and points at --help; an unknown option suggests the nearest name. A key in
+ * a recipe file that neither the program nor foreign_keys knows is ERR_ARG naming file and line.
  * Values stay valid until opt_release. */
 int opt_parse(struct opt_program *program, int argc, char **argv);
 void opt_release(struct opt_program *program);

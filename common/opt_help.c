@@ -35,7 +35,7 @@ static void print_wrapped(FILE *stream, const char *text, int column, int indent
     fputc('\n', stream);
 }
 
-static const char *placeholder(const struct opt *option)
+const char *opt_value_name(const struct opt *option)
 {
     if (option->value_name)
         return option->value_name;
@@ -47,6 +47,8 @@ static const char *placeholder(const struct opt *option)
         return "X";
     case OPT_REALS:
         return "X,...";
+    case OPT_CHOICE:
+        return option->choices;
     default:
         return "TEXT";
     }
@@ -59,7 +61,7 @@ static int option_head(char *head, size_t bytes, const struct opt *option)
         return snprintf(head, bytes, "  --%s", option->name);
     if (option->type == OPT_CHOICE && !option->value_name)
         return snprintf(head, bytes, "  --%s {%s}", option->name, option->choices);
-    return snprintf(head, bytes, "  --%s %s", option->name, placeholder(option));
+    return snprintf(head, bytes, "  --%s %s", option->name, opt_value_name(option));
 }
 
 static void print_option(FILE *stream, const struct opt *option)

@@ -39,7 +39,12 @@ int opt_read_text(struct opt_section *sections, size_t count, struct opt_memory 
 int opt_read_file(struct opt_section *sections, size_t count, struct opt_memory *memory,
                   const char *path, const char *const *foreign_keys);
 
+/* What stands for the option's value: "N", "FILE", "a|b". */
+const char *opt_value_name(const struct opt *option);
+
 void opt_print_help(FILE *stream, const struct opt_program *program,
                     const struct opt_section *general);
+void opt_print_man(FILE *stream, const struct opt_program *program,
+                   const struct opt_section *general); /* roff, section 1 */
 
 #endif
