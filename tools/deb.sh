@@ -71,7 +71,7 @@ for name in $trainer; do
         "usr/share/bash-completion/completions/satchel-$name"
 done
 take satchel-trainer 'usr/lib/*/satchel/*'
-take satchel-loader 'usr/bin/*' 'usr/share/man/*' 'usr/share/bash-completion/*' '*systemd*' '*sysusers*'
+take satchel-loader 'usr/bin/*' 'usr/share/man/*' 'usr/share/bash-completion/completions/satchel-*' '*systemd*' '*sysusers*'
 take satchel-common '*'
 same="satchel-common (= $version)"
 build satchel-common 'recipes of the bag-of-tricks image classification trainer' ''

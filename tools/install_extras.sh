@@ -5,11 +5,11 @@ set -eu
 bin=$MESON_INSTALL_DESTDIR_PREFIX/$1 man=$MESON_INSTALL_DESTDIR_PREFIX/$2/man1
 completions=$MESON_INSTALL_DESTDIR_PREFIX/$3/bash-completion/completions
 mkdir -p "$man" "$completions"
-file=$completions/satchel-loader
+file=$completions/satchel
 for program in "$bin"/satchel-*; do
     name=$(basename "$program")
     "$program" --man >"$man/$name.1"
-    [ "$name" = satchel-loader ] || ln -sf satchel-loader "$completions/$name"
+    ln -sf satchel "$completions/$name"
 done
 {
     cat "$(dirname "$0")/completion.bash"
