@@ -65,7 +65,7 @@ static void make_store(const char *path, uint64_t seed)
                                     .class_names = names,
                                     .split = "val",
                                     .packed_by = "test"};
-    assert_int_equal(store_writer_open(&writer, path), 0);
+    assert_int_equal(store_writer_open(&writer, path, 0), 0);
     for (uint32_t i = 0; i < SAMPLES; i++) {
         for (size_t j = 0; j < sizeof image; j++)
             image[j] = (uint8_t)testing_random(&random);
