@@ -142,7 +142,8 @@ static const char *const foreign_keys[] = {
     "loaders", "device", "backend", "threads", "max-steps", "audit", "stall-limit", "server-keys",
     "save-every", "check-ranks", "eval-only", "keep", "allow-change",
     /* inspect, preview, predict, export */
-    "check", "extract", "replay", "epoch", "chunk", "top", "logits", "csv", "onnx", "timm",
+    "check", "extract", "replay", "epoch", "chunk", "ema", "isolate", "top", "logits", "csv",
+    "onnx", "timm",
     /* report */
     "title",
     /* bench-decode, bench-loader, bench-feed, bench-step */

@@ -186,7 +186,9 @@ static void test_unreadable(void **state)
     assert_int_equal(symlink("/no/such/file", path), 0);
     assert_int_equal(pack_job(&result, &job), ERR_IO);
     assert_non_null(strstr(err_message(), "n100/gone.JPEG: No such file"));
-    assert_non_null(strstr(err_message(), "5 images are kept"));
+    /* The class before, and the four files of its own class before it. */
+    if (!strstr(err_message(), "9 images are kept"))
+        fail_msg("%s", err_message());
     assert_int_equal(access(out, F_OK), -1);
     pack_result_release(&result);
 }
