@@ -3,6 +3,12 @@
 #include "loader/client.h"
 
 #include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+
+#define MINUTE_NS INT64_C(60000000000)
+#define FIRST_COST_NS INT64_C(1000000) /* a guess, before a chunk of it was made */
 
 struct client *client_find(struct clients *clients, uint32_t address)
 {
@@ -25,8 +31,11 @@ struct client *client_add(struct clients *clients, uint32_t address)
     return client;
 }
 
-void client_queue(struct client *client, struct job *job)
+void client_queue(struct clients *clients, struct client *client, struct job *job)
 {
+    /* Time in which it asked for nothing is not saved up. */
+    if (client_outstanding(client) == 0 && client->served_ns < clients->floor_ns)
+        client->served_ns = clients->floor_ns;
     job->next = NULL;
     *client->end = job;
     client->end = &job->next;
@@ -50,17 +59,57 @@ unsigned client_outstanding(const struct client *client)
     return client->queued + client->building + client->waiting;
 }
 
-struct client *client_next(struct clients *clients, int hold_limit)
+static bool may_go_on(const struct client *client, int hold_limit, size_t share_bytes)
 {
+    int holds = atomic_load(&client->holds);
+    if (client->queued == 0 || holds >= hold_limit)
+        return false;
+    return holds == 0 || (size_t)(holds + 1) * client->first->bytes <= share_bytes;
+}
+
+struct client *client_next(struct clients *clients, int hold_limit, size_t share_bytes)
+{
+    struct client *next = NULL;
     for (int i = 0; i < clients->count; i++) {
-        int at = (clients->turn + i) % clients->count;
-        struct client *client = clients->list[at];
-        if (client->queued > 0 && atomic_load(&client->holds) < hold_limit) {
-            clients->turn = (at + 1) % clients->count;
-            return client;
-        }
+        struct client *client = clients->list[i];
+        if (may_go_on(client, hold_limit, share_bytes) &&
+            (!next || client->served_ns < next->served_ns))
+            next = client;
     }
-    return NULL;
+    return next;
+}
+
+void client_charge(struct clients *clients, struct client *client, struct job *job)
+{
+    if (client->served_ns > clients->floor_ns)
+        clients->floor_ns = client->served_ns;
+    job->charged_ns = client->cost_ns ? client->cost_ns : FIRST_COST_NS;
+    client->served_ns += job->charged_ns;
+}
+
+void client_settle(struct client *client, const struct job *job)
+{
+    int64_t work_ns = job->work.work_ns > 0 ? job->work.work_ns : 1;
+    client->served_ns += work_ns - job->charged_ns;
+    client->cost_ns += client->cost_ns ? (work_ns - client->cost_ns) / 8 : work_ns;
+}
+
+bool client_aside(struct client *client)
+{
+    int64_t now = clock_ns();
+    if (now - client->asides_ns > MINUTE_NS) {
+        client->asides_ns = now;
+        client->asides = 0;
+    }
+    return ++client->asides <= CLIENT_ASIDES_MAX;
+}
+
+unsigned clients_with_key(const struct clients *clients, const char *key)
+{
+    unsigned count = 0;
+    for (int i = 0; i < clients->count; i++)
+        count += strcmp(clients->list[i]->key, key) == 0 && !clients->list[i]->gone;
+    return count;
 }
 
 void clients_sweep(struct clients *clients, bool all)

@@ -9,8 +9,13 @@
 #include "common/log.h"
 #include "datasets/file_system.h"
 #include "loader/buffer.h"
+#include "loader/sample.h"
 
-enum { ANNOUNCE_BYTES = 16384 };
+enum {
+    ANNOUNCE_BYTES = 16384,
+    DECODE_BYTES_MAX = 64 << 20,   /* of the records of a chunk: about a second of one worker */
+    SCRATCH_BYTES_MAX = 256 << 20, /* of a worker */
+};
 
 static int parse_name(struct frame_store *facts, const char *text, const char **file)
 {
@@ -28,12 +33,10 @@ static int parse_name(struct frame_store *facts, const char *text, const char **
     return ERR_OK;
 }
 
-/* Small records share pages, and the kernel maps a page's neighbours with it: announcing each would
- * cost more than it saves. */
-static bool has_large_records(const char *file, uint32_t count)
+static uint64_t average_bytes(const char *file, uint32_t count)
 {
     struct stat facts;
-    return stat(file, &facts) == 0 && facts.st_size / count >= ANNOUNCE_BYTES;
+    return stat(file, &facts) == 0 ? (uint64_t)facts.st_size / count : 0;
 }
 
 int known_open_store(struct known *known, const char *name_and_file)
@@ -66,7 +69,11 @@ int known_open_store(struct known *known, const char *name_and_file)
     facts.class_count = meta->class_count;
     facts.channels = meta->channels;
     known->stores[known->store_count++] =
-        (struct known_store){store, facts, has_large_records(file, facts.sample_count)};
+        (struct known_store){store, facts, average_bytes(file, facts.sample_count), false};
+    /* Small records share pages, and the kernel maps a page's neighbours with it: announcing each
+     * would cost more than it saves. */
+    struct known_store *added = &known->stores[known->store_count - 1];
+    added->announces = added->record_bytes >= ANNOUNCE_BYTES;
     char text[33];
     hash128_to_text(text, facts.fingerprint);
     log_info("store %s: %s, %u samples, %u classes, %u channels, fingerprint %s", facts.name, file,
@@ -120,9 +127,29 @@ static struct known_spec *place(struct known *known)
     return oldest;
 }
 
-int known_learn(struct known *known, const struct spec *spec, size_t limit_bytes)
+/* What one request for this spec would cost. */
+static int check_cost(const struct known_store *store, const struct spec *spec, size_t limit_bytes)
+{
+    size_t pixels = spec->chunk_size * spec_sample_bytes(spec);
+    if (pixels > SPEC_MAX_CHUNK_BYTES || buffer_bytes(spec->chunk_size * frame_label_bytes(spec),
+                                                      spec->chunk_size, pixels) > limit_bytes)
+        return err_set(ERR_PEER, "a chunk of %zu bytes is more than this loader makes", pixels);
+    if (store->record_bytes > DECODE_BYTES_MAX / spec->chunk_size)
+        return err_set(
+            ERR_PEER,
+            "chunks of %u records of about %llu bytes are more decoding than this loader "
+            "does at once (%d MiB)",
+            spec->chunk_size, (unsigned long long)store->record_bytes, DECODE_BYTES_MAX >> 20);
+    if (builder_bytes(spec) > SCRATCH_BYTES_MAX)
+        return err_set(ERR_PEER, "it takes %zu MiB of scratch memory, this loader takes %d",
+                       builder_bytes(spec) >> 20, SCRATCH_BYTES_MAX >> 20);
+    return ERR_OK;
+}
+
+int known_learn(struct known *known, bool *is_new, const struct spec *spec, size_t limit_bytes)
 {
     struct hash128 hash = spec_hash(spec);
+    *is_new = false;
     if (known_spec(known, hash))
         return ERR_OK;
     const struct known_store *store = known_store(known, spec->store);
@@ -131,17 +158,19 @@ int known_learn(struct known *known, const struct spec *spec, size_t limit_bytes
     if (spec->channels != store->facts.channels)
         return err_set(ERR_PEER, "store %s has %u channels, the spec wants %u", spec->store,
                        store->facts.channels, spec->channels);
-    size_t pixels = spec->chunk_size * spec_sample_bytes(spec);
-    if (pixels > SPEC_MAX_CHUNK_BYTES || buffer_bytes(spec->chunk_size * frame_label_bytes(spec),
-                                                      spec->chunk_size, pixels) > limit_bytes)
-        return err_set(ERR_PEER, "a chunk of %zu bytes is more than this loader makes", pixels);
+    int code = check_cost(store, spec, limit_bytes);
+    if (code)
+        return code;
     struct known_spec *slot = place(known);
     if (!slot)
         return err_set(ERR_PEER, "%d specs are in use here", KNOWN_SPECS);
     *slot = (struct known_spec){*spec, hash, store, 0, ++known->clock};
+    *is_new = true;
     char text[33];
     hash128_to_text(text, hash);
-    log_info("spec %s: store %s, %u px, chunks of %u samples, %.2f MiB", text, spec->store,
-             spec->size_px, spec->chunk_size, (double)pixels / (1 << 20));
+    if (log_limit_passes(&known->specs_said, "new specs"))
+        log_info("spec %s: store %s, %u px, chunks of %u samples, %.2f MiB", text, spec->store,
+                 spec->size_px, spec->chunk_size,
+                 (double)(spec->chunk_size * spec_sample_bytes(spec)) / (1 << 20));
     return ERR_OK;
 }

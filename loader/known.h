@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/log_limit.h"
 #include "datasets/store.h"
 #include "proto/frame.h"
 #include "proto/spec.h"
@@ -16,6 +17,7 @@ enum { KNOWN_SPECS = 64 };
 struct known_store {
     struct store *store;
     struct frame_store facts; /* as told in hello-reply */
+    uint64_t record_bytes;    /* on average */
     bool announces; /* its records are large enough to be worth reading ahead one by one */
 };
 
@@ -33,6 +35,7 @@ struct known {
     struct known_spec specs[KNOWN_SPECS];
     int spec_count;
     uint64_t clock;
+    struct log_limit specs_said;
 };
 
 /* Opens the store of "NAME=FILE.lmdb". ERR_ARG, ERR_IO, ERR_DATA. */
@@ -46,8 +49,9 @@ const struct known_store *known_store(const struct known *known, const char *nam
 /* NULL when unknown. Counts as used. */
 struct known_spec *known_spec(struct known *known, struct hash128 hash);
 
-/* Learns a checked spec. ERR_PEER: it does not fit a store here (the message says why). Specs that
- * are known already are fine. limit_bytes: of one chunk in memory. */
-int known_learn(struct known *known, const struct spec *spec, size_t limit_bytes);
+/* Learns a checked spec. ERR_PEER: it does not fit a store here, or a chunk of it takes more memory
+ * (limit_bytes) or decoding than one request may cause; the message says which. Specs that are
+ * known already are fine, *is_new is false then. */
+int known_learn(struct known *known, bool *is_new, const struct spec *spec, size_t limit_bytes);
 
 #endif

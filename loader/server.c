@@ -117,6 +117,8 @@ static bool submit(struct server *server, struct client *client)
     if (!job->buffer)
         return false;
     client_unqueue(client);
+    client_charge(&server->clients, client, job);
+    client->taken++;
     client->building++;
     server->in_pool++;
     job->work.store = job->spec->store->store;
@@ -131,13 +133,23 @@ static bool submit(struct server *server, struct client *client)
     return true;
 }
 
-/* Keeps the workers busy, each trainer in its turn. One job more than workers is in the pool, so
- * that none waits for this thread; more would only take turns away. */
+/* Of the memory for chunks: trainers that take none of theirs leave room for one more. */
+static size_t share_bytes(const struct server *server)
+{
+    size_t greeted = 0;
+    for (int i = 0; i < server->clients.count; i++)
+        greeted += server->clients.list[i]->greeted && !server->clients.list[i]->gone;
+    return server->config.buffer_bytes / (greeted + 1);
+}
+
+/* Keeps the workers busy, all trainers getting the same share of them. One job more than workers is
+ * in the pool, so that none waits for this thread; more would only take turns away. */
 static void dispatch_some(struct server *server)
 {
     struct client *client;
+    size_t share = share_bytes(server);
     while (server->in_pool <= (unsigned)server->config.workers &&
-           (client = client_next(&server->clients, server->config.credits)))
+           (client = client_next(&server->clients, server->config.credits, share)))
         if (!submit(server, client))
             return;
 }
@@ -235,8 +247,9 @@ static void take_done(struct server *server)
         struct job *job = (struct job *)work;
         server->in_pool--;
         server->metrics.counts.work_ns += work->work_ns;
-        job->client->building--;
         struct client *client = job->client;
+        client->building--;
+        client_settle(client, job);
         if (answer(server, job))
             continue;
         if (!server->waiting)
@@ -271,6 +284,19 @@ static void retry_waiting(struct server *server)
 
 /* ---- the loop ---- */
 
+/* A trainer that has chunks in ZeroMQ's hands and takes none of them. */
+static void drop_stuck(struct server *server, struct client *client, int64_t now)
+{
+    int holds = atomic_load(&client->holds);
+    unsigned released = client->taken - (unsigned)holds;
+    if (holds <= (int)(client->building + client->waiting) || released != client->released) {
+        client->released = released;
+        client->progress_ns = now;
+    } else if (now - client->progress_ns > seconds_ns(STUCK_SECONDS)) {
+        server_ban(server, client, FRAME_REASON_LIMIT, "it takes none of its chunks");
+    }
+}
+
 /* A ROUTER learns that a peer is gone only when it sends to it. */
 static void ping_trainers(struct server *server)
 {
@@ -279,9 +305,12 @@ static void ping_trainers(struct server *server)
         return;
     server->ping_ns = now;
     const struct frame ping = {.kind = FRAME_PING};
-    for (int i = 0; i < server->clients.count; i++)
+    for (int i = 0; i < server->clients.count; i++) {
         if (!server->clients.list[i]->gone)
             talk_send(server, server->clients.list[i], &ping);
+        if (!server->clients.list[i]->gone)
+            drop_stuck(server, server->clients.list[i], now);
+    }
 }
 
 /* Stores must be what they were when they were opened. */

@@ -3,6 +3,7 @@
 #ifndef LOADER_SERVER_STATE_H
 #define LOADER_SERVER_STATE_H
 
+#include "common/log_limit.h"
 #include "loader/access.h"
 #include "loader/buffer.h"
 #include "loader/client.h"
@@ -24,8 +25,9 @@ struct server {
     struct sock_message *message;
     int wake_fd; /* eventfd: a job is done, or a buffer came back */
     struct metrics metrics;
-    struct hash128 self_test; /* selftest_run() */
-    struct job *waiting;      /* done, but ZeroMQ's queue for their trainer was full */
+    struct log_limit refusals, bans; /* lines about them */
+    struct hash128 self_test;        /* selftest_run() */
+    struct job *waiting;             /* done, but ZeroMQ's queue for their trainer was full */
     unsigned in_pool;
     bool stopping;
     char broken[256];   /* what makes it impossible to go on, empty: nothing */

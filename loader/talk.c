@@ -32,8 +32,20 @@ void talk_refuse(struct server *server, struct client *client, enum frame_reason
     struct frame frame = {.kind = FRAME_REFUSE, .refuse = {.reason = reason, .id = id}};
     snprintf(frame.refuse.what, sizeof(frame.refuse.what), "%s", what);
     server->metrics.counts.refused++;
-    log_warn("%s: refused (%s): %s", client->name, frame_reason_name(reason), what);
+    if (log_limit_passes(client->banned ? &server->bans : &server->refusals,
+                         client->banned ? "trainers cut off" : "refusals"))
+        log_warn("%s: %s (%s): %s", client->name, client->banned ? "cut off" : "refused",
+                 frame_reason_name(reason), what);
     talk_send(server, client, &frame);
+}
+
+/* To be called for each answer that is no chunk. False: the trainer was cut off instead. */
+static bool may_answer(struct server *server, struct client *client)
+{
+    if (client_aside(client))
+        return true;
+    server_ban(server, client, FRAME_REASON_LIMIT, "more messages in vain than a trainer sends");
+    return false;
 }
 
 /* ---- hello ---- */
@@ -55,6 +67,8 @@ static bool wanted_is_here(struct server *server, struct client *client,
 static void on_hello(struct server *server, struct client *client, const struct frame_hello *hello,
                      const char *address)
 {
+    if (!may_answer(server, client))
+        return;
     snprintf(client->name, sizeof(client->name), "trainer %s%s%s%s%s #%u", hello->run,
              client->key[0] ? " with key " : "", client->key_name, *address ? " at " : "", address,
              client->address);
@@ -120,6 +134,8 @@ static void on_request(struct server *server, struct client *client,
 {
     struct known_spec *known = known_spec(&server->known, request->spec_hash);
     if (!known) {
+        if (!may_answer(server, client))
+            return;
         struct frame frame = {.kind = FRAME_NEED_SPEC,
                               .need_spec = {request->spec_hash, request->id}};
         talk_send(server, client, &frame);
@@ -132,7 +148,8 @@ static void on_request(struct server *server, struct client *client,
     uint32_t samples =
         chunk_samples(&known->spec, request->chunk, known->store->facts.sample_count);
     if (samples == 0) {
-        talk_refuse(server, client, FRAME_REASON_CHUNK, request->id, "no such chunk");
+        if (may_answer(server, client))
+            talk_refuse(server, client, FRAME_REASON_CHUNK, request->id, "no such chunk");
         return;
     }
     struct job *job = calloc(1, sizeof(*job));
@@ -144,16 +161,26 @@ static void on_request(struct server *server, struct client *client,
     job->spec = known;
     job->request = *request;
     job->samples = samples;
+    job->bytes = buffer_bytes(known->spec.chunk_size * frame_label_bytes(&known->spec),
+                              known->spec.chunk_size,
+                              known->spec.chunk_size * spec_sample_bytes(&known->spec));
     known->uses++;
-    client_queue(client, job);
+    client_queue(&server->clients, client, job);
     reserve(server, client, &known->spec);
     announce(server, known, request->epoch, request->chunk, samples);
 }
 
 static void on_spec(struct server *server, struct client *client, const struct spec *spec)
 {
-    if (known_learn(&server->known, spec, server->config.buffer_bytes))
-        talk_refuse(server, client, FRAME_REASON_SPEC, 0, err_message());
+    bool is_new;
+    if (known_learn(&server->known, &is_new, spec, server->config.buffer_bytes)) {
+        if (may_answer(server, client))
+            talk_refuse(server, client, FRAME_REASON_SPEC, 0, err_message());
+        return;
+    }
+    client->specs += is_new;
+    if (client->specs > CLIENT_SPECS_MAX)
+        server_ban(server, client, FRAME_REASON_LIMIT, "more specs than a trainer has");
 }
 
 /* ---- all messages ---- */
@@ -191,7 +218,9 @@ static void identify(struct server *server, struct client *client)
     if (!server->access.zap)
         return;
     snprintf(client->key, sizeof(client->key), "%s", sock_message_key(server->message));
-    if (!zap_allows(server->access.zap, client->key, client->key_name))
+    if (clients_with_key(&server->clients, client->key) > CLIENT_KEY_MAX)
+        server_ban(server, client, FRAME_REASON_LIMIT, "too many connections with this key");
+    else if (!zap_allows(server->access.zap, client->key, client->key_name))
         server_ban(server, client, FRAME_REASON_KEY, "this trainer's key is not on the allow-list");
 }
 
