@@ -26,6 +26,7 @@ struct client *client_add(struct clients *clients, uint32_t address)
     if (!client)
         return NULL;
     client->address = address;
+    client->progress_ns = clock_ns();
     client->end = &client->first;
     clients->list[clients->count++] = client;
     return client;

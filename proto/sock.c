@@ -24,8 +24,11 @@ struct sock_message {
 };
 
 enum {
-    /* Heartbeats clean up dead connections; they decide nothing (the trainer's deadline does). A
-     * TTL above 65,599 ms is mangled by libzmq (zeromq/libzmq#4226). */
+    /* Heartbeats clean up dead connections; they decide nothing (the trainer's deadline does). Only
+     * trainers send them, with a time to live that loaders heed: a socket with heartbeats of its
+     * own whose receive queue is full ends the process when the peer hangs up (zeromq/libzmq#3937,
+     * #4364), and a trainer can fill a loader's queue. For the same reason a trainer's queue has
+     * room for all that it may be sent. A TTL above 65,599 ms is mangled (zeromq/libzmq#4226). */
     HEARTBEAT_INTERVAL_MS = 1000,
     HEARTBEAT_TIMEOUT_MS = 10000,
     /* The default of 30 s lets idle connections hold descriptors long enough to lock others out. */
@@ -121,9 +124,7 @@ static int open_socket(struct sock **out, struct sock_context *context, const ch
     }
     const struct option common[] = {
         {ZMQ_LINGER, 0}, /* closing never waits for a peer; sock_close may say otherwise */
-        {ZMQ_HEARTBEAT_IVL, HEARTBEAT_INTERVAL_MS},
-        {ZMQ_HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS},
-        {ZMQ_HEARTBEAT_TTL, HEARTBEAT_TIMEOUT_MS},
+        {ZMQ_TCP_MAXRT, HEARTBEAT_TIMEOUT_MS}, /* sent and not acknowledged for so long: gone */
         {ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS},
         {ZMQ_IPV6, strchr(endpoint, '[') != NULL},
     };
@@ -244,6 +245,9 @@ int sock_connect(struct sock **out, struct sock_context *context, const char *en
     const struct option options[] = {
         {ZMQ_SNDHWM, FRAME_MAX_CREDITS + CONTROL_MESSAGES},
         {ZMQ_RCVHWM, receive_messages},
+        {ZMQ_HEARTBEAT_IVL, HEARTBEAT_INTERVAL_MS},
+        {ZMQ_HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS},
+        {ZMQ_HEARTBEAT_TTL, HEARTBEAT_TIMEOUT_MS},
         {ZMQ_IMMEDIATE, 1}, /* never queue requests for a loader that is not there */
         {ZMQ_CONNECT_TIMEOUT, CONNECT_MS},
         {ZMQ_RECONNECT_IVL, RECONNECT_MS},

@@ -14,7 +14,8 @@
 #include "trainer/feed_state.h"
 
 enum {
-    ROUNDS_MAX = 3, /* in which every key was tried: then none fits */
+    ROUNDS_MAX = 3,       /* in which every key was tried: then none fits */
+    PLAIN_ROUNDS_MAX = 6, /* of handshakes without keys that fail in a row */
     REMIND_SECONDS = 60,
 };
 
@@ -176,13 +177,15 @@ static void not_allowed(struct feed *feed, int number)
     no_handshake(feed, number, why);
 }
 
-/* Without keys: it may want some, or have ended just now. ZeroMQ tries again by itself. */
+/* Without keys: it may just have ended, and ZeroMQ tries again. One that does so again and again
+ * wants keys, or is no loader. */
 static void hung_up_plain(struct feed *feed, int number)
 {
     struct peer *peer = feed->peers[number];
-    if (++peer->key_rounds >= ROUNDS_MAX)
-        complain(peer, "it hangs up during the handshake: it may want keys (--secret-key, "
-                       "--server-keys)");
+    if (++peer->key_rounds < PLAIN_ROUNDS_MAX)
+        return;
+    peer->key_rounds = 0;
+    no_handshake(feed, number, NO_KEYS_HERE);
 }
 
 void feed_keys_failed(struct feed *feed, int number, enum sock_event event)

@@ -17,7 +17,8 @@
 #define STEADY 5.0         /* a connection that held so long starts the back-off anew */
 
 enum {
-    RECEIVE_MESSAGES = 64, /* in ZeroMQ's queue; the network holds the rest back */
+    /* In ZeroMQ's queue: all that it may be sent. Never full, see sock.c; the window bounds it. */
+    RECEIVE_MESSAGES = FRAME_MAX_CREDITS + 64,
     MESSAGES_AT_ONCE = 32,
     FIRST_WINDOW = 2,
     RETRY_MS = 100,
