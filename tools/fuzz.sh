@@ -33,6 +33,9 @@ for kind in 0 1 2; do
         { printf "\\$kind" && cat "$seeds/$file"; } | seed fuzz_source_tar "$file-$kind"
     done
 done
+ninja -C "$build" tests/fuzz/seed_wire >/dev/null
+mkdir -p "$build/corpus/fuzz_frame" "$build/corpus/fuzz_spec"
+"$build/tests/fuzz/seed_wire" "$build/corpus/fuzz_frame" "$build/corpus/fuzz_spec"
 # A 2 x 2 image and its label; two bytes give the first file's size.
 printf '\024\000\000\000\010\003\000\000\000\001\000\000\000\002\000\000\000\002abcd\000\000\010\001\000\000\000\001\003' |
     seed fuzz_source_idx pair

@@ -140,14 +140,17 @@ static bool send_endlessly(const struct task *task, int fd, uint64_t *frames)
     static uint8_t bytes[3 * FRAMES_AT_ONCE];
     for (int i = 0; i < FRAMES_AT_ONCE; i++)
         memcpy(bytes + 3 * i, (const uint8_t[]){1, 1, 'x'}, 3);
+    size_t at = 0; /* frames stay whole */
     while (time_is_left(task)) {
-        ssize_t sent = send(fd, bytes, sizeof(bytes), MSG_NOSIGNAL);
-        for (ssize_t more; sent > 0 && sent % 3; sent += more) /* frames stay whole */
-            if ((more = send(fd, bytes + sent % 3, 3 - (size_t)(sent % 3), MSG_NOSIGNAL)) <= 0)
-                return true;
-        if (sent <= 0)
+        struct pollfd ready = {fd, POLLOUT | POLLRDHUP, 0};
+        poll(&ready, 1, 100);
+        if (ready.revents & (POLLRDHUP | POLLERR | POLLHUP))
             return true;
-        *frames += (uint64_t)sent / 3;
+        ssize_t sent = send(fd, bytes + at, sizeof(bytes) - at, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (sent > 0) {
+            *frames += (uint64_t)sent / 3;
+            at = (at + (size_t)sent) % sizeof(bytes);
+        }
     }
     return false;
 }
