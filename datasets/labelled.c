@@ -91,8 +91,8 @@ static int by_folder(struct labelled *labelled, size_t *class_index, const char 
     const char *base = source_base_name(path);
     if (base == path)
         return err_set(ERR_DATA,
-                       "%s is in no class folder; for files without folders say --labels FILE",
-                       path);
+                       "%s: %s is in no class folder; for files without folders say --labels FILE",
+                       labelled->source->path, path);
     const char *begin = base - 1;
     while (begin > path && begin[-1] != '/')
         begin--;

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/err.h"
+#include "common/progress.h"
 #include "datasets/spill.h"
 #include "datasets/store.h"
 
@@ -31,6 +32,8 @@ static const struct source_ops *find_layout(const char *name)
 static int list_all(struct source *source, const struct source_request *request)
 {
     int code = source->ops->open(source, request);
+    progress_close(source->list.progress);
+    source->list.progress = NULL;
     if (!code && source->spill)
         code = spill_flush(source->spill);
     if (code)
@@ -102,7 +105,10 @@ static int open_regular(int *fd, uint64_t *bytes, const char *path)
     if (fstat(*fd, &status) != 0)
         code = err_set(ERR_IO, "%s: %s", path, strerror(errno));
     else if (!S_ISREG(status.st_mode))
-        code = err_set(ERR_IO, "%s: not a regular file", path);
+        code = err_set(ERR_IO, "%s: %s", path,
+                       S_ISDIR(status.st_mode) ? "a folder, not a regular file; --source folder "
+                                                 "takes a folder of class folders"
+                                               : "not a regular file");
     if (code)
         close(*fd);
     else

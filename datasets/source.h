@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct progress;
 struct spill;
 
 /* Where an entry's bytes are, instead of the number of one of the source's files. */
@@ -40,6 +41,7 @@ struct source_list {
     size_t count, room;
     char *text; /* all names, each with its NUL */
     size_t text_bytes, text_room;
+    struct progress *progress; /* of listing, NULL while there are few */
 };
 
 struct source_request {

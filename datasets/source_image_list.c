@@ -35,9 +35,10 @@ static int add_files(struct source *source, const struct labels *labels)
         if (stop_requested())
             return err_set(ERR_STOPPED, "stopped; nothing was written");
         if (fstatat(source->folder, entry->file, &status, 0) != 0)
-            return err_set(ERR_IO, "%s: %s", entry->file, strerror(errno));
+            return err_set(ERR_IO, "%s: %s: %s (where paths begin: LIST ROOT)", source->path,
+                           entry->file, strerror(errno));
         if (!S_ISREG(status.st_mode))
-            return err_set(ERR_IO, "%s: not a regular file", entry->file);
+            return err_set(ERR_IO, "%s: %s: not a regular file", source->path, entry->file);
         code =
             list_add_path(&source->list, entry->class_index, entry->file, (uint64_t)status.st_size);
     }

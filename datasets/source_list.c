@@ -5,9 +5,12 @@
 #include <string.h>
 
 #include "common/err.h"
+#include "common/progress.h"
 #include "datasets/meta.h"
 #include "datasets/source.h"
 #include "datasets/store.h"
+
+enum { SHOW_FROM = 20000, SHOW_EVERY = 1000 }; /* samples: progress of listing */
 
 static int grow(void *array, size_t *room, size_t needed, size_t element_bytes)
 {
@@ -60,9 +63,14 @@ static int add_entry(struct source_list *list, struct source_entry entry)
     if (list->count == UINT32_MAX - 1)
         return err_set(ERR_DATA, "more samples than a store can hold");
     int code = grow(&list->entries, &list->room, list->count + 1, sizeof *list->entries);
-    if (!code)
-        list->entries[list->count++] = entry;
-    return code;
+    if (code)
+        return code;
+    list->entries[list->count++] = entry;
+    if (list->count == SHOW_FROM)
+        list->progress = progress_open("listing", 0, "images");
+    if (list->progress && list->count % SHOW_EVERY == 0)
+        progress_update(list->progress, list->count, NULL);
+    return 0;
 }
 
 int list_add(struct source_list *list, size_t class_index, const char *name,

@@ -37,11 +37,11 @@ struct values {
 static const struct opt options[] = {
     {"source", OPT_CHOICE, offsetof(struct values, source),
      .choices = "imagenet-tar|tar|folder|list|idx|cifar|rec|webdataset", .value_name = "LAYOUT",
-     .help = "how the input is laid out (see below)"},
+     .help = "how the input is laid out"},
     {"out", OPT_STRING, offsetof(struct values, out), .value_name = "FILE.lmdb",
      .help = "the store to make; must not exist"},
     {"split", OPT_STRING, offsetof(struct values, split), .value_name = "NAME",
-     .help = "recorded in the store; with a directory of IDX files it chooses train or t10k"},
+     .help = "recorded in the store; with a folder of IDX or CIFAR files it chooses among them"},
     {"labels", OPT_STRING, offsetof(struct values, labels), .value_name = "FILE",
      .help = "classes of the files of a tar or folder: LOC_val_solution.csv, lines \"FILE CLASS\", "
              "im2rec's .lst; without it their folders are the classes"},
@@ -359,7 +359,12 @@ int main(int argc, char **argv)
     struct opt_program program = {
         .name = "satchel-pack",
         .usage = "--source LAYOUT INPUT... --out FILE.lmdb [OPTIONS]",
-        .summary = "Packs a dataset into a store, one file that loaders read.",
+        .summary =
+            "Packs a dataset into a store, one file that loaders read. INPUT is a folder of "
+            "class folders (folder), ImageNet's tar of tars (imagenet-tar), tars of images "
+            "(tar), a file that lists images and classes, and where they are (list), MNIST's "
+            "or CIFAR's files or the folder they are in (idx, cifar), im2rec's .rec (rec) or "
+            "shards (webdataset). docs/packing.md has examples.",
         .sections = sections,
         .section_count = ARRAY_COUNT(sections),
         .min_positional = 1,
