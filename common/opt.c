@@ -209,6 +209,13 @@ static int check_positional(const struct opt_program *program)
     return 0;
 }
 
+static void print_version(const struct opt_program *program)
+{
+    printf("%s %s\n", program->name, SATCHEL_VERSION);
+    if (program->print_parts)
+        program->print_parts(stdout);
+}
+
 static int run(struct parser *parser)
 {
     struct opt_program *program = parser->program;
@@ -223,7 +230,7 @@ static int run(struct parser *parser)
         else if (parser->values.man)
             opt_print_man(stdout, program, general);
         else
-            printf("%s %s\n", program->name, SATCHEL_VERSION);
+            print_version(program);
         program->finished = true;
         return 0;
     }

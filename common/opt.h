@@ -82,6 +82,8 @@ struct opt_program {
     /* Names of all keys that some other program knows, NULL-terminated: ignored in recipe files. */
     const char *const *foreign_keys;
     bool json; /* has --json: built in, sets json_wanted */
+    /* Prints what --version tells behind the version's line; NULL: nothing. */
+    void (*print_parts)(FILE *stream);
 
     /* Filled by opt_parse. */
     const char **positional;

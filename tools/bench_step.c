@@ -181,6 +181,13 @@ static double peak_bytes(void)
     return getrusage(RUSAGE_SELF, &usage) == 0 ? (double)usage.ru_maxrss * 1024 : 0;
 }
 
+/* What the device holds for the step, or this process. */
+static double memory_of(const struct bench *bench)
+{
+    bool on_device = strcmp(bench->ops->device, "cuda") == 0;
+    return on_device ? (double)bench->ops->program_bytes(bench->program) : peak_bytes();
+}
+
 static void print(struct bench *bench, bool json)
 {
     const struct values *values = bench->values;
@@ -191,11 +198,11 @@ static void print(struct bench *bench, bool json)
     printf("%s, batch %lld, %lld px: %.1f images/s, %.1f ms a step (median of %lld, least %.1f), "
            "peak memory %.0f MiB (%s)\n",
            values->model, (long long)values->batch, (long long)values->size, rate, median_s * 1e3,
-           (long long)values->steps, bench->step_s[0] * 1e3, peak_bytes() / (1 << 20),
+           (long long)values->steps, bench->step_s[0] * 1e3, memory_of(bench) / (1 << 20),
            bench->ops->describe(bench->backend));
     if (json)
         printf("{\"images_per_second\": %.2f, \"step_ms\": %.3f, \"peak_bytes\": %.0f}\n", rate,
-               median_s * 1e3, peak_bytes());
+               median_s * 1e3, memory_of(bench));
 }
 
 int main(int argc, char **argv)

@@ -92,3 +92,18 @@ int backend_open(struct backend **out, const struct backend_ops **ops, const cha
         return err_set(code, "%s", reason);
     return err_set(ERR_ARG, "there is no backend '%s' for device '%s'", backend, device);
 }
+
+void backend_list(FILE *stream)
+{
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        const struct backend_config config = {.precision = known[i].symbol ? PRECISION_FP16
+                                                                           : PRECISION_FP32};
+        const struct backend_ops *ops;
+        struct backend *backend;
+        int code = open_known(&backend, &ops, &known[i], &config);
+        fprintf(stream, "  %-5s %s%s\n", known[i].name, code ? "not here: " : "",
+                code ? err_message() : ops->describe(backend));
+        if (!code)
+            ops->close(backend);
+    }
+}

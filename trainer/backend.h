@@ -27,6 +27,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "proto/chunk.h"
 #include "trainer/model/net.h"
@@ -204,5 +205,8 @@ extern const struct backend_ops backend_dnnl;
  * that opens) and opens it. ERR_UNSUPPORTED when the build or the machine lacks it. */
 int backend_open(struct backend **out, const struct backend_ops **ops, const char *device,
                  const char *backend, const struct backend_config *config);
+
+/* One line for each backend: what it is here, or why it cannot be used. */
+void backend_list(FILE *stream);
 
 #endif

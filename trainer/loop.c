@@ -51,7 +51,13 @@ struct loop {
 
 static int check_finite(struct loop *loop, const struct step_result *result)
 {
-    if (scaler_step(&loop->scaler, result->finite))
+    double scale = loop->scaler.scale;
+    bool goes_on = scaler_step(&loop->scaler, result->finite);
+    if (goes_on && !result->finite)
+        log_info("step %" PRIu64 " is left out: a gradient is not finite at a loss scale of %g, "
+                 "the next is %g",
+                 loop->at->step, scale, loop->scaler.scale);
+    if (goes_on)
         return 0;
     return err_set(
         ERR_DATA,

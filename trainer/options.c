@@ -87,6 +87,7 @@ int options_parse(struct options *options, int argc, char **argv)
                 .find_recipe = recipe_find,
                 .foreign_keys = recipe_foreign_keys(),
                 .json = true,
+                .print_parts = backend_list,
             },
     };
     options->program.sections = options->sections;

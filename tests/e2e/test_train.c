@@ -553,6 +553,56 @@ static bool same_tensor(const char *a, const char *b, const char *name)
     return same;
 }
 
+/* A string of run/last.safetensors as a number. */
+static double checkpoint_number(const char *run, const char *key)
+{
+    char *path = join(run, "last.safetensors");
+    struct safetensors *file;
+    assert_int_equal(safetensors_open(&file, path), 0);
+    double value = atof(safetensors_metadata(file, key));
+    safetensors_close(file);
+    free(path);
+    return value;
+}
+
+/* fp16, as a GPU stores it: it learns as fp32 does; overflowing steps are left out and the scale
+ * follows, over a resume too. */
+static void halves_learn(void **state)
+{
+    char *whole = join(place.directory, "halves"), *parts = join(place.directory, "halves-parts");
+    assert_int_equal(RUN(whole, "--precision", "fp16", "--max-steps", "14"), 0);
+    for (int i = 0; i < 14; i++) {
+        double loss = event_number(whole, "step", i, "loss");
+        double expected = event_number(place.quiet, "step", i, "loss");
+        if (!(fabs(loss - expected) < 0.1))
+            fail_msg("step %d: loss %g, in fp32 %g", i, loss, expected);
+    }
+    assert_true(checkpoint_number(whole, "loss_scale") == 65536);
+    assert_true(checkpoint_number(whole, "loss_scale_good_steps") == 14);
+    assert_int_equal(RUN(parts, "--precision", "fp16", "--max-steps", "5"), 0);
+    assert_int_equal(RUN(parts, "--precision", "fp16", "--max-steps", "14", "--resume"), 0);
+    assert_true(checkpoint_number(parts, "loss_scale_good_steps") == 14);
+    assert_true(same_tensor(whole, parts, "conv1.weight"));
+    assert_true(same_tensor(whole, parts, "momentum.fc.weight"));
+    assert_false(same_tensor(whole, place.quiet, "conv1.weight"));
+    free(whole);
+    free(parts);
+}
+
+static void overflowing_steps_are_left_out(void **state)
+{
+    char *run = join(place.directory, "overflow");
+    assert_int_equal(RUN(run, "--precision", "fp16", "--loss-scale", "1e9", "--max-steps", "6"), 0);
+    await_log("step 5 is left out");
+    assert_true(checkpoint_number(run, "loss_scale_bad_steps") == 6);
+    size_t count;
+    float *momentum = read_tensor(run, "momentum.fc.weight", &count);
+    for (size_t i = 0; i < count; i++)
+        assert_true(momentum[i] == 0);
+    free(momentum);
+    free(run);
+}
+
 /* The teacher's loss is added, its time is told, and it stays out of what is learned. */
 static void teacher_teaches(void **state)
 {
@@ -645,6 +695,8 @@ int main(void)
         cmocka_unit_test(max_steps_counts_over_resumes),
         cmocka_unit_test(finished_run_is_left_alone),
         cmocka_unit_test(uint8_wire_learns),
+        cmocka_unit_test(halves_learn),
+        cmocka_unit_test(overflowing_steps_are_left_out),
         cmocka_unit_test(teacher_teaches),
         cmocka_unit_test(frozen_stages_stay),
         cmocka_unit_test(wrong_calls_are_refused),

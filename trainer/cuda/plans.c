@@ -20,10 +20,13 @@ struct plans {
     struct plan **all;
     int count, room, built;
 
+    /* One for each thread that builds: plans may refer to the handle that they were made with. */
+    cudnnHandle_t handles[THREADS_MAX];
+
     /* During plans_build, under the lock. */
     pthread_mutex_t lock;
     pthread_cond_t moved;
-    int next, done, working;
+    int next, done, workers, working;
     int code;
     char message[MESSAGE_BYTES];
 };
@@ -73,6 +76,9 @@ void plans_close(struct plans *plans)
     }
     if (plans->description)
         cudnnBackendDestroyDescriptor(plans->description);
+    for (int i = 0; i < THREADS_MAX; i++)
+        if (plans->handles[i])
+            cudnnDestroy(plans->handles[i]);
     pthread_mutex_destroy(&plans->lock);
     pthread_cond_destroy(&plans->moved);
     free(plans->all);
@@ -110,17 +116,19 @@ int plans_count(const struct plans *plans)
     return plans->count;
 }
 
-/* Of this thread. */
-static int open_context(struct plan_context *context, const struct plans *plans)
+/* Of this thread, number `worker`. */
+static int open_context(struct plan_context *context, struct plans *plans, int worker)
 {
     *context = (struct plan_context){.device = plans->description,
                                      .workspace_limit = plans->device.workspace_limit};
     if (!plans->device.present)
         return 0;
+    cudnnHandle_t *handle = &plans->handles[worker];
     if (cudaSetDevice(plans->device.ordinal) != cudaSuccess ||
-        cudnnCreate(&context->handle) != CUDNN_STATUS_SUCCESS)
+        (!*handle && cudnnCreate(handle) != CUDNN_STATUS_SUCCESS))
         return err_set(ERR_UNSUPPORTED, "cuDNN cannot be opened on GPU %d in another thread",
                        plans->device.ordinal);
+    context->handle = *handle;
     return 0;
 }
 
@@ -153,14 +161,15 @@ static void *work(void *user)
 {
     struct plans *plans = user;
     struct plan_context context;
-    int code = open_context(&context, plans);
+    pthread_mutex_lock(&plans->lock);
+    int worker = plans->workers++;
+    pthread_mutex_unlock(&plans->lock);
+    int code = open_context(&context, plans, worker);
     for (int number = take(plans, 0); !code && number >= 0; number = take(plans, 1))
         if ((code = plan_build(plans->all[number], &context)) != 0)
             break;
     if (code)
         fail(plans, code);
-    if (context.handle)
-        cudnnDestroy(context.handle);
     pthread_mutex_lock(&plans->lock);
     plans->working--;
     pthread_cond_signal(&plans->moved);
@@ -199,7 +208,7 @@ int plans_build(struct plans *plans, int threads)
     if (threads > total)
         threads = total;
     plans->next = plans->built;
-    plans->done = plans->code = 0;
+    plans->done = plans->workers = plans->code = 0;
     plans->working = threads;
     int started = 0;
     for (int i = 0; i < threads; i++)

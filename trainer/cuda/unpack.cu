@@ -3,14 +3,20 @@
 
 #include "trainer/cuda/kernels.h"
 
+/* Without an index, which would put the array on the stack. */
+__device__ static float of_channel(const float values[3], int channel)
+{
+    return channel == 0 ? values[0] : channel == 1 ? values[1] : values[2];
+}
+
 /* (byte + (offset - mean)) * (1 / std), in this order, as trainer/unpack.c has it. */
 __device__ static float normalise(const struct kernel_unpack &args, int sample, size_t pixel,
                                   int channel)
 {
     const uint8_t *bytes = (const uint8_t *)args.pixels;
     size_t at = ((size_t)sample * args.image_pixels + pixel) * args.channels + channel;
-    float shift = args.offsets[3 * sample + channel] - args.mean[channel];
-    return ((float)bytes[at] + shift) * (1.0f / args.std[channel]);
+    float shift = args.offsets[3 * sample + channel] - of_channel(args.mean, channel);
+    return ((float)bytes[at] + shift) * (1.0f / of_channel(args.std, channel));
 }
 
 __device__ static uint16_t value_of_bytes(const struct kernel_unpack &args, int sample,

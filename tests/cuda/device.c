@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The cuda backend against the reference with the same fp16 roundings, on whatever the module runs
+ * on: a GPU, or a double of one ($SATCHEL_MODULES). Skipped (status 77) where there is neither.
+ *   cuda_device [--quick] */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "tests/unit/trainer/tiny_net.h"
+
+/* Sums are taken in another order before they are rounded to 11 bits; some 20 roundings deep. */
+static const double tolerance = 5e-3;
+
+static const struct backend_config halves = {.threads = 2, .precision = PRECISION_FP16};
+static const struct backend_ops *cuda;
+static bool quick;
+
+static void test_operations(void **unused)
+{
+    int failures = 0;
+    for (int i = 0; i < TINY_CASES; i += quick ? 9 : 1) {
+        fprintf(stderr, "# %s\n", tiny_cases[i].name);
+        failures += tiny_compare_case(cuda, &backend_ref, &halves, &tiny_cases[i],
+                                      testing_seed() + (uint64_t)i, tolerance);
+    }
+    assert_int_equal(failures, 0);
+}
+
+static const struct tiny_case small = {"resnet8d-w8", NULL,        10,   3, 6, 8,
+                                       TINY_FREE,     TINY_SMOOTH, false};
+
+struct pair { /* the same net on both */
+    struct tiny cuda, ref;
+};
+
+static void open_pair(struct pair *pair, uint64_t seed)
+{
+    if (tiny_open(&pair->cuda, cuda, &halves, &small, seed) ||
+        tiny_open(&pair->ref, &backend_ref, &halves, &small, seed))
+        fail_msg("%s", err_message());
+}
+
+static void close_pair(struct pair *pair)
+{
+    tiny_close(&pair->cuda);
+    tiny_close(&pair->ref);
+}
+
+static int compare_state(struct pair *pair, enum state_kind kind, double limit)
+{
+    int failures = 0;
+    for (int i = 0; i < pair->ref.net->tensor_count; i++) {
+        const struct tensor *what = &pair->ref.net->tensors[i];
+        float *left = calloc(what->count, sizeof *left), *right = calloc(what->count, sizeof *left);
+        int code = pair->cuda.ops->state_get(left, pair->cuda.state, kind, i);
+        int other = pair->ref.ops->state_get(right, pair->ref.state, kind, i);
+        double distance = tiny_distance(left, right, what->count);
+        if (code != other || !(distance <= limit)) {
+            fprintf(stderr, "%s: differs by %g (codes %d, %d)\n", what->name, distance, code,
+                    other);
+            failures++;
+        }
+        free(left);
+        free(right);
+    }
+    return failures;
+}
+
+static int step(struct tiny *tiny, const struct update *update, int micro_batches)
+{
+    int code = 0;
+    for (int i = 0; i < micro_batches && !code; i++) {
+        code = tiny->ops->run(tiny->program, &tiny->batch, i, tiny->factor * 1024, NULL, NULL);
+        if (!code && i > 0)
+            code = tiny->ops->slot_add(tiny->state, 0, i, BUCKETS_ALL);
+    }
+    return code ? code : tiny->ops->update(tiny->state, 0, update);
+}
+
+/* Steps of two micro-batches under a loss scale: weights, momentum and running statistics. */
+static void test_steps(void **unused)
+{
+    const struct update update = {.lr = 0.05,
+                                  .head_lr = 0.1,
+                                  .momentum = 0.9,
+                                  .weight_decay = 0.01,
+                                  .no_bias_decay = true,
+                                  .grad_scale = 1.0 / 1024,
+                                  .micro_batches = 2,
+                                  .skip_nonfinite = true};
+    int failures = 1;
+    for (uint64_t attempt = 0; attempt < 3 && failures; attempt++) { /* a ReLU may tip */
+        struct pair pair;
+        open_pair(&pair, testing_seed() + attempt);
+        for (int i = 0; i < 2; i++)
+            assert_int_equal(step(&pair.cuda, &update, 2) || step(&pair.ref, &update, 2), 0);
+        failures = compare_state(&pair, STATE_WEIGHT, tolerance) +
+                   compare_state(&pair, STATE_MOMENTUM, 20 * tolerance);
+        close_pair(&pair);
+    }
+    assert_int_equal(failures, 0);
+}
+
+/* An overflow leaves everything as it was, and is told. */
+static void test_overflow(void **unused)
+{
+    const struct update update = {
+        .lr = 0.1, .grad_scale = 1, .micro_batches = 1, .skip_nonfinite = true};
+    struct pair pair;
+    struct batch_metrics metrics;
+    open_pair(&pair, testing_seed());
+    pair.cuda.factor = 1e9;
+    assert_int_equal(tiny_run(&pair.cuda), 0);
+    assert_int_equal(cuda->update(pair.cuda.state, 0, &update), 0);
+    assert_int_equal(cuda->metrics(&metrics, pair.cuda.state, 0), 0);
+    assert_false(metrics.finite);
+    assert_int_equal(compare_state(&pair, STATE_WEIGHT, 0), 0);
+    pair.cuda.factor = 1.0 / small.batch;
+    assert_int_equal(tiny_run(&pair.cuda), 0);
+    assert_int_equal(cuda->metrics(&metrics, pair.cuda.state, 0), 0);
+    assert_true(metrics.finite);
+    close_pair(&pair);
+}
+
+static void infer(float *logits, struct batch_metrics *metrics, struct tiny *tiny, int samples)
+{
+    const struct program_config config = {.mode = PROGRAM_INFER, .batch = small.batch};
+    struct program *program;
+    struct batch batch = tiny->batch;
+    batch.samples = samples;
+    if (tiny->ops->program_open(&program, tiny->state, &config) ||
+        tiny->ops->run(program, &batch, 1, 1, NULL, NULL) ||
+        tiny->ops->metrics(metrics, tiny->state, 1) || tiny->ops->logits(logits, program))
+        fail_msg("%s", err_message());
+    tiny->ops->program_close(program);
+}
+
+/* BN folded into the weights; a short batch; a masked sample. */
+static void test_inference(void **unused)
+{
+    enum { SAMPLES = 5 };
+    struct pair pair;
+    struct batch_metrics left, right;
+    float ours[SAMPLES * 6], theirs[SAMPLES * 6];
+    open_pair(&pair, testing_seed());
+    pair.cuda.labels[2].a = pair.ref.labels[2].a = CHUNK_LABEL_MASKED;
+    infer(ours, &left, &pair.cuda, SAMPLES);
+    infer(theirs, &right, &pair.ref, SAMPLES);
+    assert_true(tiny_distance(ours, theirs, SAMPLES * 6) <= tolerance);
+    assert_true(left.samples == 4 && right.samples == 4);
+    assert_true(fabs(left.loss - right.loss) <= tolerance * right.loss);
+    close_pair(&pair);
+}
+
+/* Two runs give the same bits. */
+static void test_same_bits(void **unused)
+{
+    struct pair pair;
+    open_pair(&pair, testing_seed());
+    assert_int_equal(tiny_run(&pair.cuda), 0);
+    assert_int_equal(
+        cuda->run(pair.cuda.program, &pair.cuda.batch, 1, pair.cuda.factor, NULL, NULL), 0);
+    for (int i = 0; i < pair.cuda.net->tensor_count; i++) {
+        size_t count = pair.cuda.net->tensors[i].count;
+        float *first = calloc(count, sizeof *first), *second = calloc(count, sizeof *first);
+        assert_int_equal(cuda->slot_get(first, pair.cuda.state, 0, i), 0);
+        assert_int_equal(cuda->slot_get(second, pair.cuda.state, 1, i), 0);
+        assert_memory_equal(first, second, count * sizeof *first);
+        free(first);
+        free(second);
+    }
+    close_pair(&pair);
+}
+
+static void count_bucket(void *user, int bucket)
+{
+    int *next = user;
+    assert_int_equal(bucket, *next);
+    ++*next;
+}
+
+/* All buckets are announced in order; they cover the slot and have an event each. */
+static void test_buckets(void **unused)
+{
+    struct pair pair;
+    int announced = 0;
+    open_pair(&pair, testing_seed());
+    assert_int_equal(cuda->run(pair.cuda.program, &pair.cuda.batch, 0, pair.cuda.factor,
+                               count_bucket, &announced),
+                     0);
+    assert_int_equal(announced, cuda->slot_buckets(pair.cuda.state));
+    for (int i = 0; i < announced; i++) {
+        const struct bucket bucket = cuda->slot_bucket(pair.cuda.state, 0, i);
+        assert_true(bucket.data && bucket.count > 0 && bucket.ready);
+    }
+    assert_int_equal(cuda->inputs_read(pair.cuda.program), 0);
+    close_pair(&pair);
+}
+
+static void test_refusals(void **unused)
+{
+    struct pair pair;
+    struct backend *none;
+    const struct backend_config floats = {.precision = PRECISION_FP32};
+    assert_int_equal(cuda->open(&none, &floats), ERR_UNSUPPORTED);
+    open_pair(&pair, testing_seed());
+    struct batch few = pair.cuda.batch;
+    few.samples--;
+    assert_int_equal(cuda->run(pair.cuda.program, &few, 0, 1, NULL, NULL), ERR_ARG);
+    assert_int_equal(cuda->run(pair.cuda.program, &pair.cuda.batch, 9, 1, NULL, NULL), ERR_ARG);
+    pair.cuda.labels[0].a = 6;
+    assert_int_equal(tiny_run(&pair.cuda), ERR_ARG);
+    const struct program_config huge = {.mode = PROGRAM_TRAIN, .batch = 1 << 24};
+    struct program *program;
+    assert_int_equal(cuda->program_open(&program, pair.cuda.state, &huge), ERR_NOMEM);
+    assert_non_null(strstr(err_message(), "--micro-batch"));
+    close_pair(&pair);
+}
+
+int main(int argc, char **argv)
+{
+    struct backend *backend;
+    quick = argc > 1 && strcmp(argv[1], "--quick") == 0;
+    if (backend_open(&backend, &cuda, "cuda", "cuda", &halves)) {
+        fprintf(stderr, "skipped: %s\n", err_message());
+        return 77;
+    }
+    fprintf(stderr, "# %s\n", cuda->describe(backend));
+    cuda->close(backend);
+    testing_seed();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_operations), cmocka_unit_test(test_steps),
+        cmocka_unit_test(test_overflow),   cmocka_unit_test(test_inference),
+        cmocka_unit_test(test_same_bits),  cmocka_unit_test(test_buckets),
+        cmocka_unit_test(test_refusals),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

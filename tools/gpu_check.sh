@@ -1,0 +1,90 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Everything that needs a real GPU, in one call of less than 8 minutes: the CUDA tests under compute-sanitizer, then training
+# steps beside PyTorch (channels_last, autocast, compile). Prints a table and writes it to OUT. Needs a release build with the
+# CUDA module; PyTorch is optional.
+#   tools/gpu_check.sh [BUILD] [OUT]      (default: build, gpu_check.txt)
+# TORCH_PYTHON: a Python with torch and timm (default: python3). Exit status 77: there is no GPU here.
+set -u
+cd "$(dirname "$0")/.."
+build=${1:-build}
+out=${2:-gpu_check.txt}
+python=${TORCH_PYTHON:-python3}
+begin=$(date +%s)
+deadline=$((begin + 460))
+failed=0
+
+left() { # seconds until the deadline, at least 1
+    seconds=$((deadline - $(date +%s)))
+    [ "$seconds" -gt 1 ] && echo "$seconds" || echo 1
+}
+tell() {
+    echo "$*" | tee -a "$out"
+}
+
+[ -f "$build/trainer/satchel-cuda.so" ] || {
+    echo "gpu_check.sh: '$build' has no CUDA module: build with the toolkit first (meson setup $build --buildtype=release)" >&2
+    exit 1
+}
+probe=$("$build/trainer/satchel-trainer" --version | grep '^  cuda')
+case $probe in
+*"not here"*)
+    echo "gpu_check.sh:$probe" >&2
+    exit 77
+    ;;
+esac
+: >"$out"
+tell "satchel $(git rev-parse --short HEAD 2>/dev/null || echo '?'), $(date -u +%Y-%m-%d):$probe"
+
+# --- tests: the cuda backend against the reference, on the device ---
+sanitizer=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
+[ -x "$sanitizer" ] || sanitizer=
+check() { # check NAME COMMAND...
+    name=$1
+    shift
+    if timeout "$(left)" "$@" >"$out.log" 2>&1; then
+        tell "ok      $name"
+    else
+        tell "FAILED  $name (status $?)"
+        tail -20 "$out.log" | tee -a "$out"
+        failed=$((failed + 1))
+    fi
+}
+test=$build/tests/cuda/cuda_device
+check "operations and whole steps against the reference" "$test"
+if [ -n "$sanitizer" ]; then
+    for tool in memcheck racecheck initcheck; do
+        check "compute-sanitizer $tool" "$sanitizer" --tool "$tool" --error-exitcode 1 "$test" --quick
+    done
+else
+    tell "not run compute-sanitizer: it is not here"
+fi
+
+# --- speed ---
+step() { # step MODEL BATCH
+    timeout "$(left)" "$build/tools/satchel-bench-step" --device cuda --precision fp16 --model "$1" --batch "$2" --steps 20 --warmup 5 \
+        --json 2>"$out.log" | tail -1
+}
+number() { # number KEY: from a JSON line on stdin
+    sed -n "s/.*\"$1\": *\([0-9.eE+]*\).*/\1/p"
+}
+tell ""
+tell "$(printf '%-12s %6s %20s %20s' model batch 'satchel images/s' 'PyTorch images/s')"
+for row in "resnet50d 64" "resnet50d 256" "resnet18d 256"; do
+    # shellcheck disable=SC2086 # two words
+    set -- $row
+    ours=$(step "$1" "$2" | number images_per_second)
+    [ -n "$ours" ] || {
+        tail -3 "$out.log" | tee -a "$out"
+        failed=$((failed + 1))
+    }
+    theirs="not here"
+    if "$python" -c 'import torch, timm' 2>/dev/null; then
+        theirs=$(timeout "$(left)" "$python" tools/bench/torch_step.py "$1" "$2" 2>"$out.log" | number images_per_second)
+    fi
+    tell "$(printf '%-12s %6s %20s %20s' "$1" "$2" "${ours:-failed}" "${theirs:-failed}")"
+done
+rm -f "$out.log"
+tell ""
+tell "$failed failed, $(($(date +%s) - begin)) seconds"
+[ "$failed" -eq 0 ]
