@@ -25,7 +25,7 @@ enum {
     SAMPLES = 600,
     SIDE_PX = 28,
     EPOCHS = 120,
-    STEPS = 400, /* an epoch */
+    STEPS = 100, /* an epoch; more than a curve has points in all */
     MOST_BYTES = 2000000,
     PAGE_BYTES = 16 << 20,
 };
