@@ -27,15 +27,21 @@ struct rgb {
     float r, g, b;
 };
 
-static void draw_jitter(struct colour_params *params, const struct spec *spec, struct draw_key key,
-                        uint32_t id)
+static void draw_factors(float factors[3], const struct spec *spec, struct draw_key key,
+                         uint32_t id)
 {
     struct philox_block draws = draw_block(key, DRAW_JITTER, id, 0);
-    float factors[3];
     for (int i = 0; i < 3; i++) {
         double strength = spec->jitter_strength[i];
         factors[i] = (float)draw_uniform(draws.word[i], 1 - strength, 1 + strength);
     }
+}
+
+static void draw_jitter(struct colour_params *params, const struct spec *spec, struct draw_key key,
+                        uint32_t id)
+{
+    float factors[3];
+    draw_factors(factors, spec, key, id);
     params->jitter = true;
     params->hue = factors[0];
     params->saturation = factors[1];
@@ -104,6 +110,39 @@ void colour_luma(int16_t *r, const int16_t *g, const int16_t *b, size_t count)
     for (size_t i = 0; i < count; i++)
         r[i] = clamp_q7(multiply_q15(r[i], LUMA_R) + multiply_q15(g[i], LUMA_G) +
                         multiply_q15(b[i], LUMA_B));
+}
+
+/* Of a picture, Q7. */
+static double mean_luma(const int16_t *r, const int16_t *g, const int16_t *b, size_t count)
+{
+    int64_t sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += r[i] * LUMA_R + g[i] * LUMA_G + b[i] * LUMA_B;
+    return (double)sum / 32768.0 / (double)count;
+}
+
+static int16_t rounded_q7(float value)
+{
+    float held = value < 0 ? 0 : value > RESIZE_ONE ? RESIZE_ONE : value;
+    return (int16_t)(held + 0.5f);
+}
+
+void colour_bcs(int16_t *r, int16_t *g, int16_t *b, size_t count, const struct spec *spec,
+                uint32_t epoch, uint32_t id)
+{
+    float factors[3];
+    draw_factors(factors, spec, (struct draw_key){spec->seed, epoch}, id);
+    double brightness = factors[0], contrast = factors[1];
+    float gain = (float)(brightness * contrast), own = factors[2], rest = 1 - own;
+    float lift = (float)((1 - contrast) * brightness * mean_luma(r, g, b, count));
+    for (size_t i = 0; i < count; i++) {
+        float x = (float)r[i] * gain + lift, y = (float)g[i] * gain + lift;
+        float z = (float)b[i] * gain + lift;
+        float luma = (0.299f * x + 0.587f * y + 0.114f * z) * rest;
+        r[i] = rounded_q7(x * own + luma);
+        g[i] = rounded_q7(y * own + luma);
+        b[i] = rounded_q7(z * own + luma);
+    }
 }
 
 static float least(float a, float b)

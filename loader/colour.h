@@ -48,6 +48,14 @@ void colour_clamp(int16_t *values, size_t count);
  * clamped to 0..RESIZE_ONE. */
 void colour_ycc_to_rgb(int16_t *y, int16_t *cb, int16_t *cr, size_t count);
 
+/* Jitter bcs (GluonCV's brightness, contrast, saturation) of sample id, in place on a whole picture
+ * R, G, B of count pixels: with factors b, c, s (U(1 - x, 1 + x) of each strength), x' = b c x +
+ * (1 - c) b m, m the mean luma (0.299 R + 0.587 G + 0.114 B; an exact integer sum), then s x' + (1
+ * - s) luma(x'), held within 0..255 once at the end, so that the three's order does not matter, and
+ * rounded to Q7. The colour_params of such a spec have no jitter. */
+void colour_bcs(int16_t *r, int16_t *g, int16_t *b, size_t count, const struct spec *spec,
+                uint32_t epoch, uint32_t id);
+
 /* Brightness of a colour picture, for a spec of one channel: m(R, 9798) + m(G, 19235) + m(B, 3735)
  * into r, clamped. */
 void colour_luma(int16_t *r, const int16_t *g, const int16_t *b, size_t count);

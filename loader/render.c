@@ -121,6 +121,7 @@ static int resize_and_convert(struct render *render, struct picture *picture, st
                               const struct crop *crop, const struct spec *spec)
 {
     uint32_t size = spec->size_px, row = 0;
+    resize_use_cubic(render->resize, spec->interpolation == SPEC_BICUBIC);
     int code = resize_begin(render->resize, planes, crop, size, size);
     while (!code && row < size) {
         uint32_t ready = resize_ready(render->resize), count = ready < ROWS ? ready : ROWS;
@@ -143,6 +144,9 @@ static int resize_and_convert(struct render *render, struct picture *picture, st
 static void draw(struct picture *picture, const struct spec *spec, uint32_t epoch, uint32_t id)
 {
     colour_draw(&picture->params, spec, epoch, id);
+    if (spec->jitter == SPEC_JITTER_BCS)
+        colour_bcs(picture->plane[0], picture->plane[1], picture->plane[2], picture->count, spec,
+                   epoch, id);
     picture->source = (struct colour_source){
         {picture->plane[0], picture->plane[1], picture->plane[2]}, &picture->params};
 }
@@ -159,7 +163,10 @@ int render_cut(struct render *render, int slot, const struct store_record *recor
     struct crop crop;
     struct planes planes = {0}; /* a decoder that fails may leave it as it is */
     crop_draw(&crop, spec, epoch, record->id, record->width, record->height);
-    code = decode_record(render->decoder, &planes, record, &crop);
+    struct store_record whole = *record;
+    if (spec->interpolation == SPEC_BICUBIC) /* bands are laid out for the triangle's reach */
+        whole.index = NULL;
+    code = decode_record(render->decoder, &planes, &whole, &crop);
     if (!code)
         code = resize_and_convert(render, picture, &planes, &crop, spec);
     if (code == ERR_DATA && planes.plane[0].rows_kept) { /* a wrong index */

@@ -34,7 +34,8 @@ struct resize {
     const struct resize_ops *ops;
     struct tables tables[3];
     struct source source[3];
-    int count;                    /* planes */
+    int count; /* planes */
+    bool cubic;
     uint32_t width, height, next; /* of the result, and its next row */
     const int16_t **rows;         /* a ring in reading order */
     int16_t *spill;               /* a row with its padding */
@@ -68,6 +69,11 @@ void resize_close(struct resize *resize)
     free(resize);
 }
 
+void resize_use_cubic(struct resize *resize, bool cubic)
+{
+    resize->cubic = cubic;
+}
+
 static void *grown(void *memory, size_t *room, size_t count, size_t element_bytes)
 {
     if (count <= *room)
@@ -84,7 +90,7 @@ static int plan(struct resize *resize, struct tables *tables)
     struct resize_windows *windows = &tables->windows;
     const struct resize_axis *x = &tables->x;
     windows->kind = 0;
-    if (!resize->ops->plan_x || x->wide)
+    if (!resize->ops->plan_x || x->wide || x->cubic)
         return 0;
     size_t base_room = windows->room, index_room = windows->room;
     windows->base = grown(windows->base, &base_room, x->stride, sizeof *windows->base / 4);
@@ -123,11 +129,14 @@ static int table_of(const struct planes *planes, int i)
 static int build_tables(struct resize *resize, struct tables *tables, const struct planes *planes,
                         const struct plane *plane, const struct crop *crop)
 {
-    int code = resize_axis_build(&tables->x, &crop->x, resize->width, plane->h_factor,
-                                 planes->h_max, plane->full_width, crop->flip);
+    int (*const build)(struct resize_axis *, const struct crop_axis *, uint32_t, uint32_t, uint32_t,
+                       uint32_t, bool) =
+        resize->cubic ? resize_axis_build_cubic : resize_axis_build;
+    int code = build(&tables->x, &crop->x, resize->width, plane->h_factor, planes->h_max,
+                     plane->full_width, crop->flip);
     if (!code)
-        code = resize_axis_build(&tables->y, &crop->y, resize->height, plane->v_factor,
-                                 planes->v_max, plane->full_height, false);
+        code = build(&tables->y, &crop->y, resize->height, plane->v_factor, planes->v_max,
+                     plane->full_height, false);
     return code ? code : plan(resize, tables);
 }
 
@@ -245,7 +254,7 @@ static void make_row(struct resize *resize, struct source *source, int16_t *dst)
         resize->rows[tap] = source->ring + (size_t)slot * stride;
         slot = slot + 1 < source->ring_rows ? slot + 1 : 0;
     }
-    const struct resize_ops *ops = y->wide ? &resize_ops_scalar : resize->ops;
+    const struct resize_ops *ops = y->wide || y->cubic ? &resize_ops_scalar : resize->ops;
     bool padded = stride != resize->width;
     ops->row_y(padded ? resize->spill : dst, resize->rows, y, resize->next, stride);
     if (padded)

@@ -12,8 +12,13 @@
  *           puts the mean loss back),
  *   y pass: sum of (value * weight + 0x4000) >> 15        (each product rounded: pmulhrsw; a weight
  *           of 32768 counts as 32767).
- * A wide axis has Q16 weights that sum to 65536, and sums of 32 bits with one rounding at the end:
- *   x pass: (sum of sample * weight + 0x100) >> 9,   y pass: (sum of value * weight + 0x8000)
+ * The bicubic filter (resize_use_cubic) is Keys' with a = -1/2, stretched by max(1, scale) as
+ * Pillow's and torchvision's antialiased one, clipped at the axis' ends and renormalised. Its axes
+ * have signed Q14 weights that sum to 16384, worked out in double, and sums of 32 bits held within
+ * int16: x pass: (sum of sample * weight + 0x40) >> 7,   y pass: (sum of value * weight + 0x2000)
+ * >> 14. A wide axis has Q16 weights that sum to 65536, and sums of 32 bits with one rounding at
+ * the end: x pass: (sum of sample * weight + 0x100) >> 9,   y pass: (sum of value * weight +
+ * 0x8000)
  * >> 16.
  */
 #ifndef LOADER_RESIZE_H
@@ -42,6 +47,7 @@ struct resize_axis {
     uint32_t stride;    /* outputs, rounded up to RESIZE_LANES */
     uint32_t low, high; /* samples of the plane that may be read */
     bool wide;
+    bool cubic;        /* weights are int16_t */
     uint32_t *first;   /* [stride] */
     uint16_t *weights; /* [taps][stride] */
     size_t first_room, weight_room;
@@ -59,6 +65,10 @@ struct resize_axis {
  * rounded to Q16. Taps that only some outputs need weigh 0. */
 int resize_axis_build(struct resize_axis *axis, const struct crop_axis *crop, uint32_t outputs,
                       uint32_t factor, uint32_t factor_max, uint32_t samples, bool mirrored);
+/* The same with the bicubic filter. */
+int resize_axis_build_cubic(struct resize_axis *axis, const struct crop_axis *crop,
+                            uint32_t outputs, uint32_t factor, uint32_t factor_max,
+                            uint32_t samples, bool mirrored);
 void resize_axis_free(struct resize_axis *axis);
 
 /* Tables and rows of one thread. */
@@ -67,6 +77,9 @@ struct resize;
 /* With the kernels of a level that this machine has (loader/cpu.h); each gives the same bits. */
 int resize_open(struct resize **out, enum cpu_level level);
 void resize_close(struct resize *resize); /* accepts NULL */
+
+/* Which filter from the next resize_begin on; the triangle unless told. */
+void resize_use_cubic(struct resize *resize, bool cubic);
 
 /* Makes ready for the planes of a crop, which must cover its box and stay until the last row.
  * Planes may come in bands (planes.h's rows_kept). ERR_NOMEM. */

@@ -11,6 +11,7 @@ enum {
     Q16_HALF = 1 << 15,
     NARROW_SUM = 1 << 15,
     WIDE_SUM = 1 << 16,
+    CUBIC_SUM = 1 << 14,
 };
 
 static const __int128 Q32_ONE = (__int128)1 << 32; /* multiplied: a negative must not be shifted */
@@ -223,24 +224,92 @@ static void plane_bounds(struct resize_axis *axis, const struct crop_axis *crop,
     axis->low = low < axis->high ? (uint32_t)low : axis->high - 1;
 }
 
-int resize_axis_build(struct resize_axis *axis, const struct crop_axis *crop, uint32_t outputs,
-                      uint32_t factor, uint32_t factor_max, uint32_t samples, bool mirrored)
+/* Keys 1981 with a = -1/2; t in units of the filter's scale. */
+static double cubic_height(double t)
 {
-    struct scale scale = scale_of(crop, outputs, factor, factor_max);
+    t = t < 0 ? -t : t;
+    if (t < 1)
+        return (1.5 * t - 2.5) * t * t + 1;
+    return t < 2 ? ((2.5 - 0.5 * t) * t - 4) * t + 2 : 0;
+}
+
+static void cubic_output(struct resize_axis *axis, const struct scale *scale, uint32_t place,
+                         const struct reach *reach)
+{
+    axis->first[place] = first_of(axis, reach);
+    uint16_t *weights = axis->weights + place;
+    double sum = 0, unit = 2.0 / (double)scale->support;
+    int64_t left = CUBIC_SUM,
+            middle = clamp(reach->centre >> 16, reach->first, (int64_t)reach->end - 1);
+    for (int pass = 0; pass < 2; pass++) {
+        for (uint32_t sample = reach->first; sample < reach->end; sample++) {
+            int64_t distance = ((int64_t)sample << 16) + Q16_HALF - reach->centre;
+            double height = cubic_height((double)distance * unit);
+            if (pass == 0) {
+                sum += height;
+                continue;
+            }
+            double exact = height / sum * CUBIC_SUM;
+            int32_t weight = (int32_t)(exact < 0 ? exact - 0.5 : exact + 0.5);
+            weights[(size_t)(sample - axis->first[place]) * axis->stride] =
+                (uint16_t)(int16_t)weight;
+            left -= weight;
+        }
+    }
+    uint16_t *under_centre =
+        &weights[(size_t)((uint32_t)middle - axis->first[place]) * axis->stride];
+    *under_centre = (uint16_t)(*under_centre + (uint16_t)(int16_t)left);
+}
+
+/* Bounds, and room for the taps of the widest output. */
+static int lay_out(struct resize_axis *axis, const struct scale *scale,
+                   const struct crop_axis *crop, uint32_t outputs, uint32_t factor,
+                   uint32_t factor_max, uint32_t samples)
+{
     plane_bounds(axis, crop, factor, factor_max, samples);
     axis->outputs = outputs;
     axis->taps = 1;
     for (uint32_t output = 0; output < outputs; output++) {
-        struct reach reach = reach_of(&scale, axis, output);
+        struct reach reach = reach_of(scale, axis, output);
         if (reach.end - reach.first > axis->taps)
             axis->taps = reach.end - reach.first;
     }
-    axis->wide = axis->taps > RESIZE_NARROW_TAPS;
     axis->stride = (outputs + RESIZE_LANES - 1) / RESIZE_LANES * RESIZE_LANES;
-    int code = reserve_tables(axis);
-    if (!code)
-        (axis->wide ? wide_weights : narrow_weights)(axis, &scale, mirrored);
-    return code;
+    return reserve_tables(axis);
+}
+
+int resize_axis_build_cubic(struct resize_axis *axis, const struct crop_axis *crop,
+                            uint32_t outputs, uint32_t factor, uint32_t factor_max,
+                            uint32_t samples, bool mirrored)
+{
+    struct scale scale = scale_of(crop, outputs, factor, factor_max);
+    scale.support *= 2;
+    int code = lay_out(axis, &scale, crop, outputs, factor, factor_max, samples);
+    if (code)
+        return code;
+    axis->wide = false;
+    axis->cubic = true;
+    memset(axis->weights, 0, (size_t)axis->taps * axis->stride * sizeof *axis->weights);
+    for (uint32_t output = 0; output < outputs; output++) {
+        struct reach reach = reach_of(&scale, axis, output);
+        cubic_output(axis, &scale, place_of(axis, output, mirrored), &reach);
+    }
+    for (uint32_t padding = outputs; padding < axis->stride; padding++)
+        axis->first[padding] = axis->first[outputs - 1];
+    return 0;
+}
+
+int resize_axis_build(struct resize_axis *axis, const struct crop_axis *crop, uint32_t outputs,
+                      uint32_t factor, uint32_t factor_max, uint32_t samples, bool mirrored)
+{
+    struct scale scale = scale_of(crop, outputs, factor, factor_max);
+    int code = lay_out(axis, &scale, crop, outputs, factor, factor_max, samples);
+    if (code)
+        return code;
+    axis->wide = axis->taps > RESIZE_NARROW_TAPS;
+    axis->cubic = false;
+    (axis->wide ? wide_weights : narrow_weights)(axis, &scale, mirrored);
+    return 0;
 }
 
 void resize_axis_free(struct resize_axis *axis)

@@ -26,11 +26,30 @@ static void row_x_wide(int16_t *dst, const uint8_t *source, const struct resize_
     }
 }
 
+static int16_t held(int32_t value)
+{
+    return (int16_t)(value < INT16_MIN ? INT16_MIN : value > INT16_MAX ? INT16_MAX : value);
+}
+
+static void row_x_cubic(int16_t *dst, const uint8_t *source, const struct resize_axis *x)
+{
+    for (uint32_t output = 0; output < x->stride; output++) {
+        const uint8_t *sample = source + (x->first[output] - x->low);
+        const uint16_t *weight = x->weights + output;
+        int32_t sum = 0x40;
+        for (uint32_t tap = 0; tap < x->taps; tap++, weight += x->stride)
+            sum += sample[tap] * (int16_t)*weight;
+        dst[output] = held(sum >> 7);
+    }
+}
+
 static void rows_x(int16_t *dst, const uint8_t *const source[RESIZE_BLOCK],
                    const struct resize_axis *x, const struct resize_windows *windows)
 {
     for (int row = 0; row < RESIZE_BLOCK; row++)
-        (x->wide ? row_x_wide : row_x_narrow)(dst + (size_t)row * x->stride, source[row], x);
+        (x->cubic  ? row_x_cubic
+         : x->wide ? row_x_wide
+                   : row_x_narrow)(dst + (size_t)row * x->stride, source[row], x);
 }
 
 static void row_y_narrow(int16_t *dst, const int16_t *const *rows, const struct resize_axis *y,
@@ -58,10 +77,21 @@ static void row_y_wide(int16_t *dst, const int16_t *const *rows, const struct re
     }
 }
 
+static void row_y_cubic(int16_t *dst, const int16_t *const *rows, const struct resize_axis *y,
+                        uint32_t output, uint32_t stride)
+{
+    for (uint32_t column = 0; column < stride; column++) {
+        int32_t sum = 0x2000;
+        for (uint32_t tap = 0; tap < y->taps; tap++)
+            sum += rows[tap][column] * (int16_t)y->weights[(size_t)tap * y->stride + output];
+        dst[column] = held(sum >> 14);
+    }
+}
+
 static void row_y(int16_t *dst, const int16_t *const *rows, const struct resize_axis *y,
                   uint32_t output, uint32_t stride)
 {
-    (y->wide ? row_y_wide : row_y_narrow)(dst, rows, y, output, stride);
+    (y->cubic ? row_y_cubic : y->wide ? row_y_wide : row_y_narrow)(dst, rows, y, output, stride);
 }
 
 const struct resize_ops resize_ops_scalar = {.rows_x = rows_x, .row_y = row_y};

@@ -77,16 +77,6 @@ size_t builder_bytes(const struct spec *spec)
     return render_keeps(spec);
 }
 
-int builder_supports(const struct spec *spec)
-{
-    if (spec->jitter == SPEC_JITTER_BCS)
-        return err_set(ERR_UNSUPPORTED, "jitter bcs is not in this version: use hsv or none");
-    if (spec->interpolation == SPEC_BICUBIC)
-        return err_set(ERR_UNSUPPORTED,
-                       "interpolation bicubic is not in this version: use bilinear");
-    return 0;
-}
-
 /* One line a second at most: a bad disk must not drown the log. */
 static void complain(struct builder *builder, const char *what)
 {
@@ -268,7 +258,7 @@ static int check(const struct store *store, const struct spec *spec, uint64_t ch
     if (meta->channels != spec->channels)
         return err_set(ERR_ARG, "%s has %u channels, not %u", store_path(store), meta->channels,
                        spec->channels);
-    return builder_supports(spec);
+    return 0;
 }
 
 int builder_chunk(struct builder *builder, struct chunk_build *out, const struct store *store,

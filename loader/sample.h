@@ -49,9 +49,6 @@ size_t chunk_label_bytes_of(const struct spec *spec); /* per sample */
  * render_keeps(). */
 size_t builder_bytes(const struct spec *spec);
 
-/* Whether builder_chunk can do all that a valid spec asks for. ERR_UNSUPPORTED with one line. */
-int builder_supports(const struct spec *spec);
-
 /* Cuts record id into a slot of the render. ERR_DATA names store, id and class: it is damaged,
  * undecodable, or of no class. */
 int sample_cut(struct render *render, int slot, uint32_t *label, const struct store *store,
@@ -61,8 +58,8 @@ int sample_cut(struct render *render, int slot, uint32_t *label, const struct st
  * position of the order (wrapping; its draws are those of its own id), or masked, as the spec says,
  * counted and logged with store, id and class; strict: an error instead. Where the epoch mixes,
  * position n and samples - 1 - n are mixed with the same lam, except with a masked one. ERR_ARG: no
- * such chunk, or channels that the store does not have; ERR_DATA: strict, or no good record at all;
- * ERR_UNSUPPORTED: as builder_supports. */
+ * such chunk, or channels that the store does not have; ERR_DATA: strict, or no good record at all.
+ */
 int builder_chunk(struct builder *builder, struct chunk_build *out, const struct store *store,
                   const struct spec *spec, uint32_t epoch, uint64_t chunk, bool strict);
 

@@ -16,7 +16,7 @@ enum draw_purpose {
     DRAW_ORDER = 1,  /* index: Feistel half and round */
     DRAW_CROP = 2,   /* index: sample id; block: try; words: area, aspect, x, y */
     DRAW_FLIP = 3,   /* index: sample id; word 0 */
-    DRAW_JITTER = 4, /* index: sample id; words: the three factors, then the order of bcs */
+    DRAW_JITTER = 4, /* index: sample id; words: the three factors */
     DRAW_PCA = 5,    /* index: sample id; three normals */
     DRAW_MIXUP = 6,  /* index: chunk * 2^32 + pair, or batch */
     DRAW_INIT = 7,   /* the trainer's initial weights: index: tensor * 2^32 + block of 4 values */

@@ -57,9 +57,7 @@ int predict_input_open(struct predict_input **out, const char *const *paths, uin
     input->spec = *spec;
     input->paths = paths;
     input->count = path_count;
-    int code = builder_supports(spec);
-    if (!code)
-        code = paths ? open_files(input) : open_store(input, data);
+    int code = paths ? open_files(input) : open_store(input, data);
     if (code) {
         predict_input_close(input);
         return code;

@@ -7,6 +7,7 @@
 
 #include "common/hash.h"
 #include "loader/resize.h"
+#include "proto/draw.h"
 #include "tests/unit/loader/pictures.h"
 
 static const float mean[3] = {123.68f, 116.779f, 103.939f}, std[3] = {58.393f, 57.12f, 57.375f};
@@ -72,6 +73,67 @@ static void ycc_is_jfifs_matrix(void **state)
             /* Two rounded products, and constants of 15 bits. */
             assert_true(fabs(v[c] - fmin(fmax(expected[c], 0), RESIZE_ONE)) <= 1.6);
     }
+}
+
+/* GluonCV's three operations one after another in double, in two orders, on a picture whose values
+ * leave room so that nothing is clamped. */
+static double bcs_exact(const double pixel[3], double mean_luma, const double f[3], int channel,
+                        bool saturation_first)
+{
+    double v[3];
+    memcpy(v, pixel, sizeof v);
+    for (int step = 0; step < 2; step++) {
+        if ((step == 0) == saturation_first) {
+            double luma = 0.299 * v[0] + 0.587 * v[1] + 0.114 * v[2];
+            for (int c = 0; c < 3; c++)
+                v[c] = f[2] * v[c] + (1 - f[2]) * luma;
+            continue;
+        }
+        for (int c = 0; c < 3; c++)
+            v[c] = f[1] * (f[0] * v[c]) + (1 - f[1]) * (f[0] * mean_luma);
+    }
+    return v[channel];
+}
+
+static void bcs_follows_gluoncv(void **state)
+{
+    enum { COUNT = 300 };
+    int16_t plane[3][COUNT], out[3][COUNT];
+    uint64_t random = testing_seed();
+    struct spec spec = full_spec();
+    spec.jitter = SPEC_JITTER_BCS;
+    double mean_luma = 0;
+    for (int i = 0; i < COUNT; i++) {
+        for (int c = 0; c < 3; c++)
+            plane[c][i] = (int16_t)(8000 + testing_random(&random) % 4000);
+        mean_luma += (0.299 * plane[0][i] + 0.587 * plane[1][i] + 0.114 * plane[2][i]) / COUNT;
+    }
+    for (uint32_t id = 0; id < 50; id++) {
+        memcpy(out, plane, sizeof out);
+        colour_bcs(out[0], out[1], out[2], COUNT, &spec, 3, id);
+        struct philox_block draws = draw_block((struct draw_key){spec.seed, 3}, DRAW_JITTER, id, 0);
+        double f[3];
+        for (int k = 0; k < 3; k++)
+            f[k] = draw_uniform(draws.word[k], 1 - (double)0.4f, 1 + (double)0.4f);
+        for (int i = 0; i < COUNT; i++) {
+            const double pixel[3] = {plane[0][i], plane[1][i], plane[2][i]};
+            for (int c = 0; c < 3; c++) {
+                double a = bcs_exact(pixel, mean_luma, f, c, false);
+                assert_true(fabs(a - bcs_exact(pixel, mean_luma, f, c, true)) <= 1e-6);
+                /* rounding, and luma's constants of 15 bits */
+                assert_true(fabs(out[c][i] - a) <= 1.2);
+            }
+        }
+    }
+    /* Black stays black, and nothing leaves the range. */
+    memset(out, 0, sizeof out);
+    colour_bcs(out[0], out[1], out[2], COUNT, &spec, 0, 0);
+    assert_true(out[0][0] == 0 && out[2][COUNT - 1] == 0);
+    for (int i = 0; i < COUNT; i++)
+        out[0][i] = out[1][i] = (int16_t)(i % 2 ? RESIZE_ONE : 0);
+    colour_bcs(out[0], out[1], out[2], COUNT, &spec, 0, 1);
+    for (int i = 0; i < COUNT; i++)
+        assert_in_range(out[0][i], 0, RESIZE_ONE);
 }
 
 static void values_are_clamped(void **state)
@@ -212,6 +274,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(jitter_offset_and_normalisation_follow_float64),
         cmocka_unit_test(ycc_is_jfifs_matrix),
+        cmocka_unit_test(bcs_follows_gluoncv),
         cmocka_unit_test(values_are_clamped),
         cmocka_unit_test(luma_weighs_the_channels),
         cmocka_unit_test(factors_of_one_change_nothing),

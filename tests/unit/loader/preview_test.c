@@ -211,8 +211,6 @@ static void refusals_say_why(void **state)
         {"--out x.txt", 2, ".npz"},
         {"--out /nowhere/x.png --size 8", 1, "/nowhere"},
         {"--out x.npz --chunk 99", 2, "no chunk 99"},
-        {"--out x.npz --jitter bcs", 1, "bcs"},
-        {"--out x.npz --interpolation bicubic", 1, "bicubic"},
         {"--out /nowhere/x.npz --size 8", 1, "/nowhere"},
         {"--out x.npz --size 0", 2, "size"},
         {"--out x.npz --wat", 2, "wat"},
@@ -241,8 +239,10 @@ static void the_benchmark_prints_its_json_line(void **state)
                      3);
     assert_true(rate > 0 && cpu_rate > 0);
     assert_int_equal(threads, 2);
-    assert_int_equal(run(text, bench_program, "--threads 1 --seconds 0.2 --jitter bcs"), 1);
-    assert_non_null(strstr(text, "bcs"));
+    assert_int_equal(
+        run(text, bench_program,
+            "--threads 1 --seconds 0.2 --size 32 --jitter bcs --interpolation bicubic"),
+        0);
 }
 
 int main(int argc, char **argv)

@@ -114,6 +114,51 @@ static void weights_sum_exactly_and_follow_the_filter(void **state)
     resize_axis_free(&axis);
 }
 
+/* Keys' cubic in double at a distance in units of the filter's scale. */
+static double keys(double t)
+{
+    const double a = -0.5;
+    t = fabs(t);
+    if (t >= 2)
+        return 0;
+    return t < 1 ? (a + 2) * t * t * t - (a + 3) * t * t + 1
+                 : a * t * t * t - 5 * a * t * t + 8 * a * t - 4 * a;
+}
+
+static void cubic_weights_follow_keys(void **state)
+{
+    uint64_t random = testing_seed();
+    struct resize_axis axis = {0};
+    double exact[SIDE_MOST];
+    for (int round = 0; round < 200; round++) {
+        struct axis_case from = random_case(&random);
+        assert_int_equal(resize_axis_build_cubic(&axis, &from.crop, from.outputs, from.factor,
+                                                 from.factor_max, from.samples, false),
+                         0);
+        double unit = (double)from.factor / from.factor_max / (double)from.crop.denominator;
+        double scale = (double)from.crop.extent * unit / from.outputs;
+        for (uint32_t output = 0; output < from.outputs; output++) {
+            double centre = (double)from.crop.begin * unit + (output + 0.5) * scale, sum = 0;
+            centre = centre >= axis.high ? axis.high - 0x1p-16 : centre;
+            for (uint32_t i = axis.low; i < axis.high; i++)
+                sum += exact[i] = keys((i + 0.5 - centre) / (scale > 1 ? scale : 1));
+            int32_t total = 0;
+            for (uint32_t i = axis.low; i < axis.high; i++) {
+                uint32_t first = axis.first[output];
+                int32_t weight = i >= first && i < first + axis.taps
+                                     ? (int16_t)axis.weights[(i - first) * axis.stride + output]
+                                     : 0;
+                /* its own rounding, or in the middle that of all; positions of 2^-16 */
+                assert_true(fabs(weight / 16384.0 - exact[i] / sum) <=
+                            (axis.taps / 2.0 + 2) / 16384 + 0x1p-13);
+                total += weight;
+            }
+            assert_int_equal(total, 16384);
+        }
+    }
+    resize_axis_free(&axis);
+}
+
 static void a_mirrored_table_is_the_table_mirrored(void **state)
 {
     uint64_t random = testing_seed();
@@ -369,6 +414,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(weights_sum_exactly_and_follow_the_filter),
+        cmocka_unit_test(cubic_weights_follow_keys),
         cmocka_unit_test(a_mirrored_table_is_the_table_mirrored),
         cmocka_unit_test(the_largest_image_fits_the_integers),
         cmocka_unit_test(constants_stay_and_nothing_overflows),
