@@ -25,7 +25,7 @@ struct feed_range evaluate_range(const struct session *session, uint64_t epoch)
     };
 }
 
-enum { SUM_LOSS, SUM_TOP1, SUM_TOP5, SUM_SAMPLES, SUM_MASKED, SUMS };
+enum { SUM_LOSS, SUM_TOP1, SUM_TOP5, SUM_SAMPLES, SUM_MASKED, SUM_EMA, SUMS = SUM_EMA + 3 };
 
 /* The batch's place in the identity order says which samples it holds. */
 static int add_predictions(struct predictions *predictions, float *logits,
@@ -51,30 +51,42 @@ struct evaluation {
     float *logits;                   /* [micro_batch][classes] */
 };
 
-static int add_batch(struct evaluation *evaluation, struct session *session)
+/* Judges a batch by a program and adds to loss, top-1 and top-5 from sums on. */
+static int judge(double sums[3], double *samples, const struct session *session,
+                 struct program *program, struct state *state, const struct batch *batch)
 {
-    struct feed_batch fetched;
     struct batch_metrics metrics;
-    double *sums = evaluation->sums;
-    int code = feed_pop(&fetched, session->feed);
-    if (code)
-        return code;
-    struct batch batch = {fetched.pixels, fetched.labels, fetched.offsets, (int)fetched.samples};
-    code = session->ops->run(session->eval_program, &batch, 0, 1, NULL, NULL);
+    int code = session->ops->run(program, batch, 0, 1, NULL, NULL);
     if (!code)
-        code = session->ops->metrics(&metrics, session->eval_state, 0);
-    if (!code && evaluation->predictions)
-        code = add_predictions(evaluation->predictions, evaluation->logits, session, &fetched,
-                               &evaluation->range);
-    feed_release(session->feed, &fetched);
+        code = session->ops->metrics(&metrics, state, 0);
     if (code)
         return code;
     sums[SUM_LOSS] += metrics.loss;
     sums[SUM_TOP1] += metrics.top1;
     sums[SUM_TOP5] += metrics.top5;
-    sums[SUM_SAMPLES] += metrics.samples;
-    sums[SUM_MASKED] += fetched.masked;
+    *samples += metrics.samples;
     return 0;
+}
+
+static int add_batch(struct evaluation *evaluation, struct session *session)
+{
+    struct feed_batch fetched;
+    double *sums = evaluation->sums, again = 0; /* the average's samples are the same */
+    int code = feed_pop(&fetched, session->feed);
+    if (code)
+        return code;
+    struct batch batch = {fetched.pixels, fetched.labels, fetched.offsets, (int)fetched.samples};
+    code = judge(sums, &sums[SUM_SAMPLES], session, session->eval_program, session->eval_state,
+                 &batch);
+    if (!code && evaluation->predictions)
+        code = add_predictions(evaluation->predictions, evaluation->logits, session, &fetched,
+                               &evaluation->range);
+    if (!code && session->average.program)
+        code = judge(sums + SUM_EMA, &again, session, session->average.program,
+                     session->average.weights.state, &batch);
+    feed_release(session->feed, &fetched);
+    sums[SUM_MASKED] += fetched.masked;
+    return code;
 }
 
 /* An evaluation at another size has a state of its own. */
@@ -123,5 +135,9 @@ int evaluate_run(struct metrics_eval *eval, struct predictions *predictions,
     eval->top5 = 100 * sums[SUM_TOP5] / sums[SUM_SAMPLES];
     eval->loss = sums[SUM_LOSS] / sums[SUM_SAMPLES];
     eval->samples = (uint64_t)sums[SUM_SAMPLES];
+    eval->has_ema = session->average.program != NULL;
+    eval->ema_top1 = 100 * sums[SUM_EMA + SUM_TOP1] / sums[SUM_SAMPLES];
+    eval->ema_top5 = 100 * sums[SUM_EMA + SUM_TOP5] / sums[SUM_SAMPLES];
+    eval->ema_loss = sums[SUM_EMA + SUM_LOSS] / sums[SUM_SAMPLES];
     return 0;
 }

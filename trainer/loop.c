@@ -98,10 +98,13 @@ static int train_step(struct loop *loop)
 {
     struct step_result result;
     struct checkpoint *at = loop->at;
+    const struct weights weights = session_weights(loop->session);
     double lr = schedule_lr(&loop->schedule, at->step);
     int code = step_run(&result, loop->session, lr, loop->scaler.scale);
     if (!code)
         code = check_finite(loop, &result);
+    if (!code && result.finite)
+        code = average_move(&loop->session->average, &weights, at->step);
     if (code)
         return code;
     struct metrics_step line = {
@@ -258,6 +261,10 @@ static int evaluate_epoch(struct loop *loop, bool *best)
         return code;
     log_info("epoch %" PRIu64 ": top-1 %.2f %%, top-5 %.2f %%, loss %.4f over %" PRIu64 " samples",
              eval.epoch, eval.top1, eval.top5, eval.loss, eval.samples);
+    if (eval.has_ema)
+        log_info("epoch %" PRIu64
+                 ": average of the weights: top-1 %.2f %%, top-5 %.2f %%, loss %.4f",
+                 eval.epoch, eval.ema_top1, eval.ema_top5, eval.ema_loss);
     return loop->metrics ? metrics_write_eval(loop->metrics, &eval) : 0;
 }
 

@@ -147,6 +147,8 @@ static int begin(struct job *job)
     int code = weights_init(&weights, recipe->init_scheme, recipe->zero_gamma, recipe->seed);
     if (!code && recipe->init)
         code = load_init(&weights, recipe->init, true);
+    if (!code)
+        code = average_begin(&job->session.average, &weights);
     job->at = (struct checkpoint){.top1 = -1, .best_top1 = -1};
     return code;
 }

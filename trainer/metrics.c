@@ -272,7 +272,12 @@ int metrics_write_eval(struct metrics *metrics, const struct metrics_eval *eval)
     cJSON_AddNumberToObject(line, "top5", eval->top5);
     cJSON_AddNumberToObject(line, "loss", eval->loss);
     cJSON_AddNumberToObject(line, "samples", (double)eval->samples);
-    return end_line(metrics, line, 6);
+    if (eval->has_ema) {
+        cJSON_AddNumberToObject(line, "ema_top1", eval->ema_top1);
+        cJSON_AddNumberToObject(line, "ema_top5", eval->ema_top5);
+        cJSON_AddNumberToObject(line, "ema_loss", eval->ema_loss);
+    }
+    return end_line(metrics, line, eval->has_ema ? 9 : 6);
 }
 
 int metrics_write_epoch(struct metrics *metrics, uint64_t epoch, struct hash128 receipt,

@@ -6,6 +6,7 @@
  *   {"event":"step","step","epoch","loss","lr","images_per_second","wait_share"}
  *   a step with a teacher has "teacher_share" too
  *   {"event":"eval","epoch","top1","top5","loss","samples"}   percent
+ *   with --ema-decay an eval has "ema_top1","ema_top5","ema_loss" too
  *   {"event":"epoch","epoch","receipt","seconds"}
  *   {"event":"done","epochs","top1"}                          top1 null: no evaluation
  *
@@ -13,6 +14,7 @@
 #ifndef TRAINER_METRICS_H
 #define TRAINER_METRICS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/hash.h"
@@ -32,6 +34,8 @@ struct metrics_eval {
     double top1, top5; /* percent */
     double loss;
     uint64_t samples;
+    bool has_ema; /* the same of the weights' moving average */
+    double ema_top1, ema_top5, ema_loss;
 };
 
 /* Opens for appending. What stands there already is first cut down to what a run at this position

@@ -189,6 +189,10 @@ static int open_programs(struct session *session)
     config.input = unpack_format(&session->eval_spec);
     if (!code && session->val)
         code = session->ops->program_open(&session->eval_program, session->eval_state, &config);
+    if (!code && session->train)
+        code = average_open(&session->average, recipe->ema_decay,
+                            session->val ? session->eval_net : session->net, session->ops,
+                            session->backend, session->val ? &config : NULL);
     return code;
 }
 
@@ -247,6 +251,7 @@ void session_close(struct session *session)
     if (session->train_program)
         ops->program_close(session->train_program);
     teacher_close(&session->teacher);
+    average_close(&session->average);
     if (session->eval_state && session->eval_state != session->state)
         ops->state_close(session->eval_state);
     if (session->state)
@@ -267,5 +272,8 @@ struct weights session_weights(const struct session *session)
 int session_parts(struct checkpoint_part dst[CHECKPOINT_PARTS_MAX], const struct session *session)
 {
     struct weights weights = session_weights(session);
-    return checkpoint_parts(dst, &weights);
+    int count = checkpoint_parts(dst, &weights);
+    if (session->average.weights.state)
+        dst[count++] = (struct checkpoint_part){"ema.", STATE_WEIGHT, session->average.weights};
+    return count;
 }

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "trainer/average.h"
 #include "trainer/backend.h"
 #include "trainer/checkpoint.h"
 #include "trainer/comm.h"
@@ -28,6 +29,7 @@ struct session {
     struct state *eval_state; /* state itself when the sizes are equal */
     struct program *train_program, *eval_program;
     struct teacher teacher;
+    struct average average;
     int micro_batches; /* of this rank in a step */
     uint64_t steps_per_epoch;
     bool stalled; /* session_open failed because of --stall-limit */

@@ -628,6 +628,26 @@ static void teacher_teaches(void **state)
     free(same);
 }
 
+/* The average is judged beside the weights, changes nothing of them, and goes on over a resume. */
+static void average_is_kept(void **state)
+{
+    char *run = join(place.directory, "ema"), *whole = join(place.directory, "ema.whole");
+    assert_int_equal(RUN(run, "--ema-decay", "0.9", "--max-steps", "9"), 0);
+    assert_int_equal(RUN(run, "--ema-decay", "0.9", "--resume"), 0);
+    assert_int_equal(RUN(whole, "--ema-decay", "0.9"), 0);
+    assert_same_metrics(place.quiet, whole);
+    assert_true(same_tensor(place.quiet, whole, "fc.weight"));
+    assert_true(same_tensor(run, whole, "ema.layer1.0.bn1.running_var"));
+    assert_true(same_tensor(run, whole, "ema.fc.weight"));
+    for (int epoch = 0; epoch < EPOCHS; epoch++) {
+        double loss = event_number(whole, "eval", epoch, "ema_loss");
+        assert_true(loss > 0 && loss != event_number(whole, "eval", epoch, "loss"));
+    }
+    assert_true(event_number(whole, "eval", EPOCHS - 1, "ema_top1") > 2 * 100.0 / CLASSES);
+    free(run);
+    free(whole);
+}
+
 /* Frozen stages keep the weights and the statistics of --init; the rest learns. */
 static void frozen_stages_stay(void **state)
 {
@@ -698,6 +718,7 @@ int main(void)
         cmocka_unit_test(halves_learn),
         cmocka_unit_test(overflowing_steps_are_left_out),
         cmocka_unit_test(teacher_teaches),
+        cmocka_unit_test(average_is_kept),
         cmocka_unit_test(frozen_stages_stay),
         cmocka_unit_test(wrong_calls_are_refused),
         cmocka_unit_test(eval_only_agrees),
