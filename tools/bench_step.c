@@ -14,6 +14,7 @@
 #include "common/stop.h"
 #include "proto/philox.h"
 #include "proto/recipe.h"
+#include "tools/bench_profile.h"
 #include "trainer/backend.h"
 #include "trainer/openmp.h"
 
@@ -22,6 +23,7 @@ enum { CLASSES = 1000, MAX_STEPS = 100000 };
 struct values {
     const char *model, *device, *backend, *precision;
     int64_t batch, threads, size, channels, steps, warmup;
+    bool profile;
 };
 
 static const struct opt options[] = {
@@ -45,6 +47,9 @@ static const struct opt options[] = {
      .value_name = "N", .help = "steps that are timed; the median counts"},
     {"warmup", OPT_INT, offsetof(struct values, warmup), .fallback = "2", .min = 0,
      .max = MAX_STEPS, .value_name = "N", .help = "steps before those"},
+    {"profile", OPT_FLAG, offsetof(struct values, profile),
+     .help = "also print where the time goes, by kind of work and by node, beside what the machine "
+             "does at best"},
 };
 
 struct bench {
@@ -57,6 +62,7 @@ struct bench {
     uint16_t *pixels;           /* [batch][size][size][channels] */
     struct chunk_label *labels; /* [batch] */
     double *step_s;             /* [steps] */
+    double update_s;            /* of all those */
 };
 
 /* Noise of about the range of normalised images. */
@@ -140,15 +146,17 @@ static void close_bench(struct bench *bench)
     free(bench->step_s);
 }
 
-static int step(const struct bench *bench)
+static int step(struct bench *bench)
 {
     const struct batch batch = {bench->pixels, bench->labels, NULL, (int)bench->values->batch};
     const struct update update = {
         .lr = 1e-3, .momentum = 0.9, .weight_decay = 1e-4, .grad_scale = 1, .micro_batches = 1};
     int code =
         bench->ops->run(bench->program, &batch, 0, 1.0 / (double)bench->values->batch, NULL, NULL);
+    double begin_s = clock_seconds();
     if (!code)
         code = bench->ops->update(bench->state, 0, &update);
+    bench->update_s += clock_seconds() - begin_s;
     return code ? code : bench->ops->synchronise(bench->backend);
 }
 
@@ -158,14 +166,30 @@ static int measure(struct bench *bench)
     for (int64_t i = -values->warmup; i < values->steps; i++) {
         if (stop_requested())
             return err_set(ERR_STOPPED, "stopped before the measurement was complete");
+        int code = 0;
+        if (i == 0) {
+            bench->update_s = 0;
+            if (values->profile && bench->ops->profile_start)
+                code = bench->ops->profile_start(bench->program);
+        }
         double begin = clock_seconds();
-        int code = step(bench);
+        if (!code)
+            code = step(bench);
         if (code)
             return code;
         if (i >= 0)
             bench->step_s[i] = clock_seconds() - begin;
     }
     return 0;
+}
+
+static int print_profile(struct bench *bench)
+{
+    struct bench_profile_times times = {.steps = (int)bench->values->steps,
+                                        .update_s = bench->update_s};
+    for (int i = 0; i < times.steps; i++)
+        times.step_s += bench->step_s[i];
+    return bench_profile_print(bench->ops, bench->backend, bench->program, bench->net, &times);
 }
 
 static int by_value(const void *a, const void *b)
@@ -226,6 +250,8 @@ int main(int argc, char **argv)
         code = open_bench(&bench, &values);
         if (!code)
             code = measure(&bench);
+        if (!code && values.profile)
+            code = print_profile(&bench);
         if (!code)
             print(&bench, program.json_wanted);
     }

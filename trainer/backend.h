@@ -103,6 +103,15 @@ struct update {
     bool skip_nonfinite;  /* leave everything as it was when a gradient is not finite */
 };
 
+/* What one run spends on one kind of work of one node. */
+struct profile_line {
+    int node;         /* of the net */
+    const char *work; /* "convolution", static */
+    double seconds;   /* of all runs since profile_start */
+    double flops,
+        bytes; /* of one run: operations, and what must be read and written at the least */
+};
+
 enum { BUCKETS_ALL = -1 };
 
 struct bucket {
@@ -148,6 +157,13 @@ struct backend_ops {
     /* Seconds that this program has run for so far, its teacher's own left out; for a teacher: what
      * it adds to its students' runs. NULL: the backend does not measure it. Synchronises. */
     double (*program_seconds)(const struct program *program);
+
+    /* From now on, from zero, runs are timed by node and kind of work; read gives the lines, at
+     * most so many, and returns how many. peaks: what this machine does at best in a second. All
+     * NULL: not measured by this backend. */
+    int (*profile_start)(struct program *program);
+    int (*profile_read)(struct profile_line *lines, int most, const struct program *program);
+    int (*peaks)(double *flops, double *bytes, struct backend *backend);
 
     /* PROGRAM_TRAIN: forward, loss, backward of one micro-batch into slot (overwritten). The
      * gradient is that of loss_factor * sum over samples of the loss (loss_factor = loss scale /

@@ -21,6 +21,21 @@ static inline const struct backend_cpu *backend_cpu_of(const struct state *state
     return (const struct backend_cpu *)state->backend;
 }
 
+enum work {
+    WORK_INPUT,
+    WORK_PACK, /* weights to the layout of a convolution */
+    WORK_CONV,
+    WORK_BN, /* with ReLU and the residual's addition */
+    WORK_POOL,
+    WORK_CLASSIFIER,
+    WORK_BN_BACKWARD,
+    WORK_CONV_WEIGHTS,
+    WORK_CONV_DATA,
+    WORK_UNPACK, /* the gradient of the weights to its canonical layout */
+    WORK_ADD,
+    WORKS,
+};
+
 enum { GRADIENTS = 2 }; /* parts that a map's gradient is the sum of; more are added up */
 
 /* What a node has: blocks of the arena while it is planned, then memory. NULL or -1: not wanted. */
@@ -61,6 +76,7 @@ struct program {
     uint64_t version;                /* of the state that the packed weights are from */
     int samples;                     /* of the last run */
     double seconds;                  /* of all runs, without the teacher's */
+    double (*profile)[WORKS];        /* [nodes] seconds by work; NULL: runs are not timed so */
     struct {
         int scratch, staging, packed_gradient, partial, dlogits32, logits, dlogits;
     } blocks;
@@ -81,6 +97,13 @@ int program_dnnl_open(struct program **out, struct state *state,
 void program_dnnl_close(struct program *program);
 size_t program_dnnl_bytes(const struct program *program);
 double program_dnnl_seconds(const struct program *program);
+
+/* profile.c: work is timed from the mark before it, which add turns into the next one. */
+int profile_dnnl_start(struct program *program);
+int profile_dnnl_read(struct profile_line *lines, int most, const struct program *program);
+int profile_dnnl_peaks(double *flops, double *bytes, struct backend *backend);
+double profile_dnnl_mark(const struct program *program);
+double profile_dnnl_add(struct program *program, int node, enum work work, double mark_s);
 
 /* plan.c: which maps live when, for a program whose convolutions are open. */
 void plan_dnnl_lives(struct program *program);

@@ -42,6 +42,7 @@ static int renew_node(struct program *program, int index)
     struct node_plan *plan = &program->nodes[index];
     if (node->kind != NODE_CONV)
         return 0;
+    double mark_s = profile_dnnl_mark(program);
     size_t bytes = (size_t)node->out_channels * sizeof(float);
     memcpy((float *)plan->bn.gamma, state_values(state, node->gamma), bytes);
     memcpy((float *)plan->bn.beta, state_values(state, node->beta), bytes);
@@ -53,6 +54,7 @@ static int renew_node(struct program *program, int index)
     if (!code && plan->backward_data)
         code =
             conv_pack(plan->backward_data, plan->at.packed_data, weights, NULL, program->staging);
+    profile_dnnl_add(program, index, WORK_PACK, mark_s);
     return code;
 }
 
@@ -96,9 +98,11 @@ static int forward_conv(struct program *program, int index, int slot)
                                    .out = x,
                                    .scratch = program->scratch,
                                    .bias = plan->bn.shift};
+    double mark_s = profile_dnnl_mark(program);
     int code = conv_run(plan->forward, &data), threads = threads_of(program);
     if (code)
         return code;
+    mark_s = profile_dnnl_add(program, index, WORK_CONV, mark_s);
     if (!program_trains(program)) {
         if (residual)
             kernels->add(x, residual, node->relu, &plan->out, threads);
@@ -108,6 +112,7 @@ static int forward_conv(struct program *program, int index, int slot)
         kernels->bn_forward(plan->at.out, x, residual, node->relu, &plan->bn, &plan->out, threads);
         store_statistics(program, index, slot);
     }
+    profile_dnnl_add(program, index, WORK_BN, mark_s);
     return 0;
 }
 
@@ -159,12 +164,27 @@ static int forward_node(struct program *program, const struct batch *batch, int 
     return 0;
 }
 
+/* Of nodes that are one kind of work; a convolution counts its own. */
+static void add_other_work(struct program *program, int index, double mark_s)
+{
+    enum node_kind kind = program->net->nodes[index].kind;
+    if (kind != NODE_CONV)
+        profile_dnnl_add(program, index,
+                         kind == NODE_INPUT ? WORK_INPUT
+                         : kind == NODE_FC  ? WORK_CLASSIFIER
+                                            : WORK_POOL,
+                         mark_s);
+}
+
 static int forward(struct program *program, const struct batch *batch, int slot)
 {
     program->samples = batch->samples;
     int code = renew(program);
-    for (int i = 0; i < program->net->node_count && !code; i++)
+    for (int i = 0; i < program->net->node_count && !code; i++) {
+        double mark_s = profile_dnnl_mark(program);
         code = forward_node(program, batch, i, slot);
+        add_other_work(program, i, mark_s);
+    }
     return code;
 }
 
@@ -182,10 +202,12 @@ static int backward_conv(struct program *program, int index, int slot)
     float *const *gradients = plan->at.gradients;
     const float *y = node->residual < 0 ? NULL : plan->at.out;
     bool keep = plan->to_residual && (node->relu || gradients[1]);
+    double mark_s = profile_dnnl_mark(program);
     kernels_of(program)->bn_backward(plan->at.x, gradients[0], gradients[1], y, node->relu, keep,
                                      plan->frozen, &plan->bn, &plan->out, threads_of(program));
     store_gradient(state_slot(state, slot, node->gamma), plan->bn.dgamma, node->out_channels);
     store_gradient(state_slot(state, slot, node->beta), plan->bn.dbeta, node->out_channels);
+    mark_s = profile_dnnl_add(program, index, WORK_BN_BACKWARD, mark_s);
     struct conv_data data = {.in = program->nodes[node->input].at.out,
                              .weights = program->packed_gradient,
                              .out = plan->at.x,
@@ -193,14 +215,17 @@ static int backward_conv(struct program *program, int index, int slot)
     int code = 0;
     if (plan->backward_weights) {
         code = conv_run(plan->backward_weights, &data);
+        mark_s = profile_dnnl_add(program, index, WORK_CONV_WEIGHTS, mark_s);
         if (!code)
             code = conv_unpack(plan->backward_weights, state_slot(state, slot, node->weight),
                                program->packed_gradient, program->staging);
+        mark_s = profile_dnnl_add(program, index, WORK_UNPACK, mark_s);
     }
     if (!code && plan->backward_data) {
         data.in = plan->at.to_input;
         data.weights = plan->at.packed_data;
         code = conv_run(plan->backward_data, &data);
+        profile_dnnl_add(program, index, WORK_CONV_DATA, mark_s);
     }
     return code;
 }
@@ -236,6 +261,7 @@ static int backward_node(struct program *program, int index, int slot)
     const struct kernels *kernels = kernels_of(program);
     const struct node_memory *at = &plan->at;
     int threads = threads_of(program), code = 0;
+    double mark_s = profile_dnnl_mark(program);
     if (node->kind == NODE_CONV)
         code = backward_conv(program, index, slot);
     if (node->kind == NODE_FC)
@@ -250,12 +276,16 @@ static int backward_node(struct program *program, int index, int slot)
     if (node->kind == NODE_GLOBAL_AVG && at->to_input)
         kernels->global_backward(at->to_input, at->gradients[0], node->in_channels, &plan->in,
                                  threads);
+    add_other_work(program, index, mark_s);
+    mark_s = profile_dnnl_mark(program);
     if (plan->add_residual)
         kernels->add(program->nodes[node->residual].at.gradients[0], at->gradients[0], false,
                      &plan->out, threads);
     if (plan->add_input)
         kernels->add(program->nodes[node->input].at.gradients[0], at->to_input, false, &plan->in,
                      threads);
+    if (plan->add_residual || plan->add_input)
+        profile_dnnl_add(program, index, WORK_ADD, mark_s);
     return code;
 }
 

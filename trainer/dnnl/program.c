@@ -287,6 +287,7 @@ void program_dnnl_close(struct program *program)
         conv_close(program->nodes[i].backward_weights);
     }
     free(program->nodes);
+    free(program->profile);
     arena_close(program->arena);
     net_close(program->net);
     free(program);
