@@ -1,0 +1,18 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Training steps on this machine's CPU beside PyTorch's, in one run; prints a table (an hour or so for all rows).
+#   tools/bench/train_peers.sh [BUILD_FOLDER [ROW...]]     a release build (default: build); rows: see train_peers.py
+# Installs PyTorch from PyPI into a throw-away virtual environment (about 5 GB) under ${TMPDIR:-/tmp}/satchel-torch, which stays for
+# the next run: SATCHEL_TORCH=FOLDER puts it elsewhere. SATCHEL_ALONE: a command in front of the measurement.
+set -eu
+here=$(dirname "$0")
+build=$(realpath "${1:-$here/../../build}")
+[ $# -eq 0 ] || shift
+venv=${SATCHEL_TORCH:-${TMPDIR:-/tmp}/satchel-torch}
+[ -x "$venv/bin/python" ] || python3 -m venv "$venv"
+"$venv/bin/python" -c 'import torch, timm' 2>/dev/null || "$venv/bin/pip" install -q torch torchvision timm >&2
+lscpu | sed -n 's/^Model name: *//p' | head -1
+date -u +%F
+"$venv/bin/python" -c 'import torch; print("PyTorch", torch.__version__)'
+# shellcheck disable=SC2086 # words
+${SATCHEL_ALONE-} "$venv/bin/python" "$here/train_peers.py" "$build" "$@"
