@@ -50,6 +50,14 @@ printf 'checksumtag-----SMPL\000\000\000\000\000\000\000\000\001\000\001\000\001
     seed fuzz_record sample
 printf 'SATCHEL\000checksum\010\001\032\003n01\050\001\060\001\070\003\102\020fingerprint-----\142\001\001' | seed fuzz_record meta
 
+# What earlier runs on the JPEG path kept, and whole files of every kind.
+tar xzf tests/fuzz/corpus.tar.gz -C "$build/corpus"
+mkdir -p "$build/corpus/fuzz_decode" "$build/corpus/fuzz_jpeg_indexed"
+for file in tests/golden/loader/*.jpg tests/golden/loader/*.png; do
+    cp "$file" "$build/corpus/fuzz_decode/"
+    { printf '\1abcdefg' && cat "$file"; } >"$build/corpus/fuzz_jpeg_indexed/${file##*/}"
+done
+
 status=0
 summary=
 for target in "$@"; do
