@@ -147,7 +147,7 @@ static const char *const foreign_keys[] = {
     /* report */
     "title",
     /* bench-decode, bench-loader, bench-feed, bench-step */
-    "seconds", "batch", "prefetch-mib", "rounds", "only", "channels", "steps", "warmup",
+    "seconds", "batch", "prefetch-mib", "rounds", "only", "channels", "steps", "warmup", "profile",
     /* all */
     "json", "verbose", NULL};
 
