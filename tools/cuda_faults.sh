@@ -1,20 +1,25 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Plants twelve faults in the CUDA backend, one at a time, in a scratch copy of the tree, and runs the backend's tests on the
+# Plants fourteen faults in the CUDA backend, one at a time, in a scratch copy of the tree, and runs the backend's tests on the
 # double of a GPU: each fault must make one fail, and without a fault all must pass. Needs no GPU. Minutes; not part of CI.
 #   tools/cuda_faults.sh [SCRATCH]
-# Exit status 0 only when all are caught.
+#   tools/cuda_faults.sh --check    only whether every fault still fits the sources; a moment
+# Exit status 0 only when all are caught (or fit).
 set -u
 cd "$(dirname "$0")/.." || exit 1
-scratch=${1:-$(mktemp -d)}
-log=$scratch/log
-mkdir -p "$scratch/tree"
-git ls-files -z | xargs -0 cp --parents -t "$scratch/tree"
-cd "$scratch/tree" || exit 1
-[ -d build ] || meson setup build --buildtype=release -Dmpi=disabled >"$log" 2>&1 || {
-    tail -20 "$log" >&2
-    exit 1
-}
+check=
+[ "${1:-}" != --check ] || check=yes
+if [ -z "$check" ]; then
+    scratch=${1:-$(mktemp -d)}
+    log=$scratch/log
+    mkdir -p "$scratch/tree"
+    git ls-files -z | xargs -0 cp --parents -t "$scratch/tree"
+    cd "$scratch/tree" || exit 1
+    [ -d build ] || meson setup build --buildtype=release -Dmpi=disabled >"$log" 2>&1 || {
+        tail -20 "$log" >&2
+        exit 1
+    }
+fi
 
 # tests: 0 when the backend is built and right.
 tests() {
@@ -31,6 +36,14 @@ caught=0 planted=0
 # fault NAME FILE OLD NEW: OLD is in FILE exactly once.
 fault() {
     planted=$((planted + 1))
+    if [ -n "$check" ]; then
+        if OLD=$3 perl -0777 -ne '$n += () = /\Q$ENV{OLD}\E/g; END { exit($n == 1 ? 0 : 1) }' "trainer/cuda/$2"; then
+            caught=$((caught + 1))
+        else
+            echo "cuda_faults.sh: '$1' does not fit $2 any more" >&2
+        fi
+        return
+    fi
     cp "trainer/cuda/$2" "$scratch/saved"
     OLD=$3 NEW=$4 perl -0777 -pi -e '$n += s/\Q$ENV{OLD}\E/$ENV{NEW}/g; END { exit($n == 1 ? 0 : 1) }' "trainer/cuda/$2" || {
         echo "cuda_faults.sh: '$1' does not fit $2 any more" >&2
@@ -45,12 +58,14 @@ fault() {
     cp "$scratch/saved" "trainer/cuda/$2"
 }
 
-if ! tests; then
-    tail -20 "$log" >&2
-    echo "cuda_faults.sh: the tests fail without any fault" >&2
-    exit 1
+if [ -z "$check" ]; then
+    tests || {
+        tail -20 "$log" >&2
+        echo "cuda_faults.sh: the tests fail without any fault" >&2
+        exit 1
+    }
+    echo "passed  without a fault"
 fi
-echo "passed  without a fault"
 fault "two tensors swapped" schedule_backward.c \
     'schedule_use(building, GRAPH_MEAN, blocks->mean);
         schedule_use(building, GRAPH_INVERSE, blocks->inverse);' \
@@ -79,6 +94,14 @@ fault "bitmask of the wrong block" schedule_backward.c \
     'schedule_use(building, GRAPH_MASK, building->nodes[node->input].mask >= 0 ? building->nodes[node->input].mask : blocks->mask);'
 fault "weights not recast after the update" update.cu \
     '*(uint2 *)(args.halves + at) = make_uint2(to_halves(w.x, w.y), to_halves(w.z, w.w));' ''
+fault "what arrived overwritten before it was read" pass.c \
+    'error = cudaStreamWaitEvent(backend->copy, program->unpacked[turn], 0);' 'error = cudaSuccess;'
+fault "an engine that sums in fp16 taken" plan.c \
+    'return note == CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION ||' 'return'
+[ -z "$check" ] || {
+    echo "$caught of $planted fit"
+    exit $((caught != planted))
+}
 echo "$caught of $planted caught"
 [ "$#" -gt 0 ] || rm -rf "$scratch"
 [ "$caught" -eq "$planted" ]

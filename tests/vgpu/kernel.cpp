@@ -23,7 +23,8 @@ struct thread {
     int stack; /* -1: none */
     int line;
     int predicate;
-    meeting kind;
+    vgpu_vote vote; /* AT_BARRIER */
+    meeting kind;   /* AT_WARP */
     unsigned mask;
     int lane; /* EXCHANGE: whose value */
     uint64_t value, result;
@@ -193,9 +194,7 @@ void release_barrier()
         thread &it = block.threads[i];
         if (it.at != AT_BARRIER)
             continue;
-        it.result = it.kind == (meeting)VGPU_OR    ? (uint64_t)any
-                    : it.kind == (meeting)VGPU_AND ? (uint64_t)all
-                                                   : (uint64_t)count;
+        it.result = (uint64_t)(it.vote == VGPU_OR ? any : it.vote == VGPU_AND ? all : count);
         it.at = RUNNABLE;
     }
     vgpu_kernel_block_synced();
@@ -285,7 +284,7 @@ int vgpu_lane()
 int vgpu_barrier(vgpu_vote vote, int predicate, int line)
 {
     thread &it = block.threads[block.running];
-    it.kind = (meeting)vote;
+    it.vote = vote;
     it.predicate = predicate;
     wait(AT_BARRIER, line);
     return (int)it.result;
