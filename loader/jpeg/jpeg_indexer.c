@@ -40,6 +40,7 @@ struct pass {
     size_t piece_end; /* in the scan: the marker that ended the piece */
     size_t from, to;  /* the same place in the scan and in the piece, never behind the stream */
     struct entropy_stream stream;
+    uint16_t limit[JPEG_MAX_COMPONENTS][64]; /* limits_of() each component's table */
 };
 
 int jpeg_indexer_open(struct jpeg_indexer **out)
@@ -106,55 +107,81 @@ static bool pass_at_marker(const struct pass *pass, int marker)
            pass->scan[pass->piece_end + 1] == marker;
 }
 
+/* How many of the eight bytes are FF: those whose complement is zero. */
+static unsigned count_ff(uint64_t bytes)
+{
+    const uint64_t low7 = 0x7f7f7f7f7f7f7f7f;
+    uint64_t other = ~bytes;
+    return (unsigned)__builtin_popcountll(~(((other & low7) + low7) | other | low7));
+}
+
 /* The position in bits of the file's own bytes. */
 static size_t pass_position(struct pass *pass)
 {
-    size_t bits = entropy_position(&pass->stream, pass->piece);
-    for (; pass->to < bits / 8; pass->to++)
+    size_t bits = entropy_position(&pass->stream, pass->piece), end = bits / 8;
+    for (; pass->to + 8 <= end; pass->to += 8) {
+        uint64_t bytes;
+        memcpy(&bytes, pass->piece + pass->to, sizeof bytes);
+        pass->from += 8 + count_ff(bytes);
+    }
+    for (; pass->to < end; pass->to++)
         pass->from += pass->piece[pass->to] == 0xff ? 2 : 1;
     return pass->from * 8 + bits % 8;
 }
 
-static void refill(struct entropy_stream *stream)
+/* At least HUFFMAN_SYMBOL_BITS valid bits; the piece has padding for what is read beyond it. */
+static inline void refill(struct entropy_stream *stream)
 {
-    while (stream->used >= 8) {
-        stream->window |= (uint64_t)*stream->next++ << (stream->used - 7);
-        stream->used -= 8;
-    }
+    if (stream->used < 63 - HUFFMAN_SYMBOL_BITS)
+        return;
+    uint64_t bytes;
+    memcpy(&bytes, stream->next, sizeof bytes);
+    stream->window |= __builtin_bswap64(bytes) >> (63 - stream->used);
+    stream->next += stream->used >> 3;
+    stream->used &= 7;
 }
 
 /* The next symbol as a finished entry of a table, 0 for a bad code. */
-static uint32_t take(struct entropy_stream *stream, const struct huffman *table)
+static inline uint32_t take(struct entropy_stream *stream, const struct huffman *table)
 {
     refill(stream);
     uint32_t entry = table->fast[stream->window >> (64 - HUFFMAN_BITS)];
-    if ((entry & 0xff) == 0)
+    if (__builtin_expect((entry & 0xff) == 0, 0))
         entry = entry ? huffman_long(entry, stream->window) : huffman_slow(table, stream->window);
     stream->window <<= entry & 0xff;
     stream->used += entry & 0xff;
     return (entry & 0xff) == 0 ? 0 : entry;
 }
 
-static bool in_range(int32_t value, uint32_t quant)
+/* The largest coefficients that stay in range when they are dequantised, in file order. */
+static void limits_of(uint16_t limit[64], const uint16_t quant[64])
 {
-    int64_t product = (int64_t)value * quant;
-    return product >= -MAX_DEQUANTISED && product <= MAX_DEQUANTISED;
+    for (int i = 0; i < 64; i++) {
+        uint32_t factor = quant[jpeg_header_natural_order[i]];
+        limit[i] = (uint16_t)(factor ? MAX_DEQUANTISED / factor : INT16_MAX);
+    }
 }
 
-/* Parses a block strictly. */
+static inline bool in_range(int32_t value, uint16_t limit)
+{
+    return (uint32_t)(value + limit) <= 2u * limit;
+}
+
+/* Parses a block strictly. limit [64]: limits_of() its table. */
 static enum jpeg_refusal read_block(struct pass *pass, const struct huffman *dc,
-                                    const struct huffman *ac, const uint16_t *quant,
+                                    const struct huffman *ac, const uint16_t *limit,
                                     uint32_t component)
 {
-    struct entropy_stream *stream = &pass->stream;
-    uint32_t entry = take(stream, dc);
+    struct entropy_stream stream = pass->stream; /* its fields in registers */
+    enum jpeg_refusal refusal = JPEG_TAKEN;
+    uint32_t entry = take(&stream, dc);
     if (!entry)
         return JPEG_ENTROPY;
-    int32_t value = stream->dc[component] += (int32_t)entry >> 16;
-    if (value < -MAX_PREDICTOR || value > MAX_PREDICTOR || !in_range(value, quant[0]))
+    int32_t value = stream.dc[component] += (int32_t)entry >> 16;
+    if (value < -MAX_PREDICTOR || value > MAX_PREDICTOR || !in_range(value, limit[0]))
         return JPEG_RANGE;
     for (uint32_t position = 1; position < 64;) {
-        entry = take(stream, ac);
+        entry = take(&stream, ac);
         uint32_t advance = entry >> 8 & 0xff;
         if (!entry)
             return JPEG_ENTROPY;
@@ -163,11 +190,13 @@ static enum jpeg_refusal read_block(struct pass *pass, const struct huffman *dc,
         position += advance;
         if (position > 64)
             return JPEG_ENTROPY;
-        if (!in_range((int32_t)entry >> 16, quant[jpeg_header_natural_order[position - 1]]))
+        if (!in_range((int32_t)entry >> 16, limit[position - 1]))
             return JPEG_RANGE;
     }
-    return entropy_position(stream, pass->piece) <= pass->piece_bytes * 8 ? JPEG_TAKEN
-                                                                          : JPEG_ENTROPY;
+    if (entropy_position(&stream, pass->piece) > pass->piece_bytes * 8)
+        refusal = JPEG_ENTROPY;
+    pass->stream = stream;
+    return refusal;
 }
 
 static enum jpeg_refusal read_mcu(struct pass *pass, const struct huffman_set *tables)
@@ -176,9 +205,8 @@ static enum jpeg_refusal read_mcu(struct pass *pass, const struct huffman_set *t
     for (uint32_t c = 0; c < header->component_count; c++) {
         const struct jpeg_component *component = &header->component[c];
         for (int i = 0; i < component->h * component->v; i++) {
-            enum jpeg_refusal refusal =
-                read_block(pass, &tables->dc[component->dc], &tables->ac[component->ac],
-                           header->quant[component->quant], c);
+            enum jpeg_refusal refusal = read_block(pass, &tables->dc[component->dc],
+                                                   &tables->ac[component->ac], pass->limit[c], c);
             if (refusal)
                 return refusal;
         }
@@ -215,6 +243,8 @@ static enum jpeg_refusal read_scan(struct pass *pass, const struct huffman_set *
 {
     const struct jpeg_header *header = pass->header;
     uint32_t mcu = 0;
+    for (uint32_t c = 0; c < header->component_count; c++)
+        limits_of(pass->limit[c], header->quant[header->component[c].quant]);
     pass_load(pass, 0);
     for (uint32_t row = 0; row < header->mcus_down; row++) {
         for (uint32_t x = 0; x < header->mcus_across; x++, mcu++) {
