@@ -136,7 +136,7 @@ startup() {
 
 # in_group BYTES COMMAND...: with so much memory, its page cache included.
 in_group() {
-    bytes=$1; shift
+    local bytes=$1 group; shift
     if [ -f /sys/fs/cgroup/memory/memory.limit_in_bytes ]; then
         group=/sys/fs/cgroup/memory/satchel-torture
         mkdir -p $group && echo "$bytes" >$group/memory.limit_in_bytes || return 1
