@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # satchel-inspect --replay gives the receipts that satchel-bench-feed pulled from a loader, whole epochs and as
-# the sum of chunks, isolated or not, and refuses what is not there.
+# the sum of chunks, isolated or not, at every instruction set level, and refuses what is not there.
 . "$(dirname "$0")/place.sh"
 store=$place/train.lmdb
 make_store "$store" 5
@@ -13,6 +13,13 @@ for wire in fp16 uint8; do
         pulled=$(sed -n "s/^epoch $epoch: receipt \([0-9a-f]*\),.*/\1/p" "$place/feed")
         replayed=$("$INSPECT" "$store" --replay $epoch $options --wire $wire 2>/dev/null | sed -n 's/.*: receipt \([0-9a-f]*\),.*/\1/p')
         [ -n "$pulled" ] && [ "$pulled" = "$replayed" ] || fail "$wire, epoch $epoch: pulled '$pulled', replayed '$replayed'"
+    done
+done
+for level in scalar avx2 avx512; do # a level that the machine lacks is a warning, and its best one is taken
+    for size in 32 97; do
+        got=$(SATCHEL_ISA=$level "$INSPECT" "$store" --replay 0 $options --size $size 2>/dev/null)
+        expected=$("$INSPECT" "$store" --replay 0 $options --size $size 2>/dev/null)
+        [ -n "$got" ] && [ "$got" = "$expected" ] || fail "SATCHEL_ISA=$level, $size px: $got, not $expected"
     done
 done
 chunk=$("$INSPECT" "$store" --replay 1:2 $options 2>/dev/null)

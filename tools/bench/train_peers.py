@@ -3,7 +3,8 @@
 
 Every contestant is a process of its own and runs forward, loss, backward and NAG on the same synthetic shapes in float32; medians
 of its steps, peak memory of the process. PyTorch is tried eager and compiled, channels_last and contiguous, with and without
-jemalloc where that is installed; its best counts. Called by train_peers.sh.
+jemalloc where that is installed; its best counts. Called by train_peers.sh. Environment: SATCHEL_STEP_SECONDS, how long a contestant
+is timed, about; SATCHEL_TORCH_WAYS, words such as compile:channels_last, the ways of PyTorch that are tried (default: all four).
 
     train_peers.py BUILD_FOLDER [ROW...]      ROW: MODEL:SIZE:CHANNELS:BATCH:THREADS (default: the list below)
     train_peers.py --step MODEL SIZE CHANNELS BATCH THREADS MODE FORMAT     one contestant, for itself
@@ -30,6 +31,9 @@ ROWS = [
     "resnet20b:32:3:128:2",
 ]
 JEMALLOC = pathlib.Path("/usr/lib/x86_64-linux-gnu/libjemalloc.so.2")
+WAYS = os.environ.get(
+    "SATCHEL_TORCH_WAYS", "eager:channels_last compile:channels_last eager:contiguous compile:contiguous"
+)
 SMALL = (8, 14, 20, 26, 32, 44, 56)
 STEPS_S = float(os.environ.get("SATCHEL_STEP_SECONDS", "12"))  # of timed steps, about
 
@@ -104,16 +108,16 @@ def torch_best(model, size, channels, batch, threads):
     best, best_name = None, ""
     environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
     preloads = ["", str(JEMALLOC)] if JEMALLOC.exists() else [""]
-    for mode in ("eager", "compile"):
-        for layout in ("channels_last", "contiguous"):
-            for preload in preloads:
-                command = [sys.executable, __file__, "--step", model, size, channels, batch, threads, mode, layout]
-                result = result_of(list(map(str, command)), dict(environment, LD_PRELOAD=preload))
-                name = f"{mode}, {layout}" + (", jemalloc" if preload else "")
-                if result:
-                    print(f"{model} batch {batch}, {threads} threads: {name}: {result['images_per_second']:.2f}", file=sys.stderr)
-                if result and (not best or result["images_per_second"] > best["images_per_second"]):
-                    best, best_name = result, name
+    for way in WAYS.split():
+        mode, layout = way.split(":")
+        for preload in preloads:
+            command = [sys.executable, __file__, "--step", model, size, channels, batch, threads, mode, layout]
+            result = result_of(list(map(str, command)), dict(environment, LD_PRELOAD=preload))
+            name = f"{mode}, {layout}" + (", jemalloc" if preload else "")
+            if result:
+                print(f"{model} batch {batch}, {threads} threads: {name}: {result['images_per_second']:.2f}", file=sys.stderr)
+            if result and (not best or result["images_per_second"] > best["images_per_second"]):
+                best, best_name = result, name
     return best, best_name
 
 
