@@ -62,6 +62,12 @@ struct kernels {
                            int threads);
     void (*global_backward)(float *dx, const float *features, int channels, const struct map *in,
                             int threads);
+
+    /* weights [out_channels][in_channels][kernel][kernel]: the gradient of a convolution's weights
+     * from its input x and its output's gradient. */
+    void (*conv_weights)(float *weights, const float *x, const float *gradient, int in_channels,
+                         int out_channels, int kernel, int stride, int pad, const struct map *in,
+                         const struct map *out, int threads);
 };
 
 extern const struct kernels kernels_avx512, kernels_avx2, kernels_base;

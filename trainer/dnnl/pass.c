@@ -194,6 +194,29 @@ static void store_gradient(float *dst, const double *src, int count)
         dst[c] = (float)src[c];
 }
 
+/* The library's code, or where that is slow (and the input blocked) our own. */
+static int backward_weights(struct program *program, int index, const struct conv_data *data,
+                            float *gradient)
+{
+    const struct node *node = &program->net->nodes[index];
+    const struct node_plan *plan = &program->nodes[index];
+    double mark_s = profile_dnnl_mark(program);
+    if (conv_is_slow(plan->backward_weights) && (node->input > 0 || program->input_block > 1)) {
+        kernels_of(program)->conv_weights(gradient, data->in, data->out, node->in_channels,
+                                          node->out_channels, node->kernel, node->stride, node->pad,
+                                          &plan->in, &plan->out, threads_of(program));
+        profile_dnnl_add(program, index, WORK_CONV_WEIGHTS, mark_s);
+        return 0;
+    }
+    int code = conv_run(plan->backward_weights, data);
+    mark_s = profile_dnnl_add(program, index, WORK_CONV_WEIGHTS, mark_s);
+    if (!code)
+        code = conv_unpack(plan->backward_weights, gradient, program->packed_gradient,
+                           program->staging);
+    profile_dnnl_add(program, index, WORK_UNPACK, mark_s);
+    return code;
+}
+
 static int backward_conv(struct program *program, int index, int slot)
 {
     const struct node *node = &program->net->nodes[index];
@@ -207,20 +230,15 @@ static int backward_conv(struct program *program, int index, int slot)
                                      plan->frozen, &plan->bn, &plan->out, threads_of(program));
     store_gradient(state_slot(state, slot, node->gamma), plan->bn.dgamma, node->out_channels);
     store_gradient(state_slot(state, slot, node->beta), plan->bn.dbeta, node->out_channels);
-    mark_s = profile_dnnl_add(program, index, WORK_BN_BACKWARD, mark_s);
+    profile_dnnl_add(program, index, WORK_BN_BACKWARD, mark_s);
     struct conv_data data = {.in = program->nodes[node->input].at.out,
                              .weights = program->packed_gradient,
                              .out = plan->at.x,
                              .scratch = program->scratch};
     int code = 0;
-    if (plan->backward_weights) {
-        code = conv_run(plan->backward_weights, &data);
-        mark_s = profile_dnnl_add(program, index, WORK_CONV_WEIGHTS, mark_s);
-        if (!code)
-            code = conv_unpack(plan->backward_weights, state_slot(state, slot, node->weight),
-                               program->packed_gradient, program->staging);
-        mark_s = profile_dnnl_add(program, index, WORK_UNPACK, mark_s);
-    }
+    if (plan->backward_weights)
+        code = backward_weights(program, index, &data, state_slot(state, slot, node->weight));
+    mark_s = profile_dnnl_mark(program);
     if (!code && plan->backward_data) {
         data.in = plan->at.to_input;
         data.weights = plan->at.packed_data;

@@ -13,7 +13,7 @@ fail() {
     grep -m 5 "$2" "$log" >&2 || true
     exit 1
 }
-for what in resnet18d:128 resnet8b:32; do
+for what in resnet18d:64 resnet8b:32; do
     model=${what%:*} size=${what#*:}
     DNNL_VERBOSE=1 "$1" --backend dnnl --model $model --size $size --batch 7 --steps 1 --warmup 0 --threads 2 >"$log"
     convolutions=$(grep -c 'exec,cpu,convolution' "$log" || true)
