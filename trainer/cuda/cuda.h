@@ -68,7 +68,6 @@ struct bucket state_cuda_bucket(struct state *state, int slot, int bucket);
 int state_cuda_update(struct state *state, int slot, const struct update *update);
 int state_cuda_average(struct state *average, struct state *state, double decay);
 int state_cuda_metrics(struct batch_metrics *metrics, struct state *state, int slot);
-int state_cuda_check_slot(const struct state *state, int slot);
 
 /* fc.c: the classifier's three products by cuBLASLt; features and classes padded. */
 struct fc;

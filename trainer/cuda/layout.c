@@ -5,8 +5,7 @@
 #include <string.h>
 
 #include "common/err.h"
-
-static const size_t bucket_bytes_default = (size_t)16 << 20;
+#include "trainer/buckets.h"
 
 /* A tensor as [rows][pixels][columns], rows and columns padded. */
 struct extent {
@@ -138,30 +137,18 @@ bool layout_in_slot(const struct layout *layout, int tensor)
     return layout->at[tensor] < layout->statistics_end;
 }
 
-static int by_size(const void *a, const void *b)
-{
-    size_t left = *(const size_t *)a, right = *(const size_t *)b;
-    return (left > right) - (left < right);
-}
-
 int layout_split(struct layout *layout, const struct net *net, size_t bucket_bytes)
 {
     if (layout->bucket_total)
         return 0;
-    size_t goal = (bucket_bytes ? bucket_bytes : bucket_bytes_default) / sizeof(float);
-    size_t *ends = calloc((size_t)net->tensor_count + 1, sizeof *ends), count = 0, begin = 0;
+    size_t *ends = calloc((size_t)net->tensor_count + 1, sizeof *ends), count = 0;
     if (!ends)
         return err_set(ERR_NOMEM, "no memory for the gradients' buckets");
     for (int i = 0; i < net->tensor_count; i++)
         if (layout_in_slot(layout, i))
             ends[count++] = layout->at[i] + layout_count(&net->tensors[i]);
     ends[count++] = layout->slot_count;
-    qsort(ends, count, sizeof *ends, by_size);
-    for (size_t i = 0; i < count; i++)
-        if (i == count - 1 || ends[i] - begin >= goal) {
-            layout->bucket_ends[layout->bucket_total++] = ends[i];
-            begin = ends[i];
-        }
+    layout->bucket_total = buckets_cut(layout->bucket_ends, ends, count, bucket_bytes);
     free(ends);
     return 0;
 }

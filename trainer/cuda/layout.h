@@ -39,7 +39,7 @@ struct layout {
 int layout_open(struct layout **out, const struct net *net);
 void layout_close(struct layout *layout);
 
-/* Cuts the slot into buckets of about bucket_bytes (0: 16 MiB); the first call counts. ERR_NOMEM.
+/* Cuts the slot into buckets of about bucket_bytes (0: 25 MiB); the first call counts. ERR_NOMEM.
  */
 int layout_split(struct layout *layout, const struct net *net, size_t bucket_bytes);
 

@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "common/err.h"
+#include "trainer/checks.h"
 #include "trainer/cuda/cuda.h"
-#include "trainer/unpack.h"
 
 /* One run. */
 struct pass {
@@ -276,24 +276,6 @@ static int run_teacher(struct pass *pass)
     return run_steps(&taught);
 }
 
-static int check(const struct program *program, const struct batch *batch, int slot)
-{
-    const struct net *net = program->net;
-    int least = program_trains(program) ? program->config.batch : 1;
-    if (batch->samples < least || batch->samples > program->config.batch)
-        return err_set(ERR_ARG, "a batch of %d samples where %d..%d are expected", batch->samples,
-                       least, program->config.batch);
-    int code = state_cuda_check_slot(program->state, slot);
-    for (int i = 0; i < batch->samples && !code; i++) {
-        const struct chunk_label *label = &batch->labels[i];
-        if (label->a != CHUNK_LABEL_MASKED &&
-            (label->a >= (uint32_t)net->classes || label->b >= (uint32_t)net->classes))
-            code = err_set(ERR_ARG, "sample %d has the labels %u and %u, %s has %d classes", i,
-                           label->a, label->b, net->model, net->classes);
-    }
-    return code ? code : unpack_check(batch, &program->config.input);
-}
-
 int pass_cuda_run(struct program *program, const struct batch *batch, int slot, double loss_factor,
                   void (*bucket_ready)(void *user, int bucket), void *user)
 {
@@ -303,7 +285,8 @@ int pass_cuda_run(struct program *program, const struct batch *batch, int slot, 
                         .loss_factor = loss_factor,
                         .bucket_ready = bucket_ready,
                         .user = user};
-    int code = check(program, batch, slot);
+    int code =
+        checks_batch(batch, &program->config, program->net, slot, program->state->slot_total);
     if (!code)
         code = copy_input(&pass);
     if (!code && slot == program->state->updated_slot)

@@ -6,6 +6,7 @@
 
 #include "common/err.h"
 #include "common/log.h"
+#include "trainer/checks.h"
 #include "trainer/cuda/cuda.h"
 
 static const double mib = 1 << 20;
@@ -36,18 +37,9 @@ void *program_cuda_at(const struct program *program, struct place place)
 
 static int check_teacher(const struct program *program)
 {
-    const struct net *net = program->net;
     const struct program *teacher = program->config.teacher;
-    if (teacher &&
-        (teacher->config.mode != PROGRAM_INFER || teacher->config.batch != program->config.batch ||
-         teacher->net->size_px != net->size_px || teacher->net->channels != net->channels ||
-         teacher->net->classes != net->classes ||
-         teacher->config.input.bytes != program->config.input.bytes))
-        return err_set(ERR_ARG,
-                       "the teacher %s does not fit %s: batch, image size, channels and "
-                       "classes must be the same",
-                       teacher->net->model, net->model);
-    return 0;
+    return teacher ? checks_teacher(&teacher->config, teacher->net, &program->config, program->net)
+                   : 0;
 }
 
 /* Bytes of all blocks at another batch; 0 when it cannot be. */

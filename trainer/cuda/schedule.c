@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "common/err.h"
+#include "trainer/checks.h"
 #include "trainer/cuda/schedule_build.h"
 
 /* Room for one more element; NULL leaves the array as it was. */
@@ -151,27 +152,11 @@ static void keep_shared(struct schedule *schedule)
         arena_extend(schedule->arena, kept[i], schedule->step_count);
 }
 
-static int check(const struct net *net, const struct program_config *config)
-{
-    if (config->batch < 1)
-        return err_set(ERR_ARG, "a batch of %d samples cannot be", config->batch);
-    for (int i = 0; config->mode == PROGRAM_TRAIN && i < net->node_count; i++) {
-        const struct node *node = &net->nodes[i];
-        if (node->kind == NODE_CONV && !net_bn_frozen(net, node) &&
-            (int64_t)config->batch * node->out_height * node->out_width < 2)
-            return err_set(ERR_ARG,
-                           "%s: batch normalisation needs more than one value a channel; take a "
-                           "larger micro-batch or larger images",
-                           net->model);
-    }
-    return 0;
-}
-
 int schedule_open(struct schedule **out, const struct net *net, const struct layout *layout,
                   const struct program_config *config)
 {
     *out = NULL;
-    int code = check(net, config);
+    int code = checks_program(config, net);
     if (code)
         return code;
     struct schedule *schedule = calloc(1, sizeof *schedule);

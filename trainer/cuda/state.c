@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/err.h"
+#include "trainer/checks.h"
 #include "trainer/cuda/cuda.h"
 
 static uint32_t flags_of(const struct tensor *tensor)
@@ -177,13 +178,6 @@ int state_cuda_split(struct state *state, size_t bucket_bytes)
     return code;
 }
 
-int state_cuda_check_slot(const struct state *state, int slot)
-{
-    if (slot < 0 || slot >= state->slot_total)
-        return err_set(ERR_ARG, "there is no gradient slot %d, only %d", slot, state->slot_total);
-    return 0;
-}
-
 int state_cuda_buckets(const struct state *state)
 {
     return state->layout->bucket_total;
@@ -211,7 +205,7 @@ static cudaError_t add_bucket(struct state *state, int dst, int src, int bucket)
 int state_cuda_slot_add(struct state *state, int dst, int src, int bucket)
 {
     int total = state->layout->bucket_total;
-    if (state_cuda_check_slot(state, dst) || state_cuda_check_slot(state, src))
+    if (checks_slot(dst, state->slot_total) || checks_slot(src, state->slot_total))
         return ERR_ARG;
     if (bucket != BUCKETS_ALL && (bucket < 0 || bucket >= total))
         return err_set(ERR_ARG, "there is no bucket %d, only %d", bucket, total);
@@ -224,7 +218,7 @@ int state_cuda_slot_add(struct state *state, int dst, int src, int bucket)
 
 int state_cuda_slot_get(float *dst, struct state *state, int slot, int tensor)
 {
-    if (state_cuda_check_slot(state, slot))
+    if (checks_slot(slot, state->slot_total))
         return ERR_ARG;
     if (tensor < 0 || tensor >= state->net->tensor_count || !layout_in_slot(state->layout, tensor))
         return err_set(ERR_ARG, "tensor %d of %s has no gradient", tensor, state->net->model);
@@ -233,7 +227,7 @@ int state_cuda_slot_get(float *dst, struct state *state, int slot, int tensor)
 
 int state_cuda_update(struct state *state, int slot, const struct update *update)
 {
-    if (state_cuda_check_slot(state, slot))
+    if (checks_slot(slot, state->slot_total))
         return ERR_ARG;
     cudaStream_t compute = state->backend->compute;
     const struct kernel_finite finite = {state_slot(state, slot), state->layout->statistics_end,
@@ -276,7 +270,7 @@ int state_cuda_average(struct state *average, struct state *state, double decay)
 
 int state_cuda_metrics(struct batch_metrics *metrics, struct state *state, int slot)
 {
-    if (state_cuda_check_slot(state, slot))
+    if (checks_slot(slot, state->slot_total))
         return ERR_ARG;
     cudaStream_t compute = state->backend->compute;
     float sums[METRICS];

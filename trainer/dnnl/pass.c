@@ -6,6 +6,7 @@
 
 #include "common/clock.h"
 #include "common/err.h"
+#include "trainer/checks.h"
 #include "trainer/dnnl/dnnl.h"
 #include "trainer/loss.h"
 #include "trainer/unpack.h"
@@ -354,26 +355,6 @@ static int backward(struct program *program, int slot, struct announcer *announc
     return 0;
 }
 
-static int check(const struct program *program, const struct batch *batch, int slot)
-{
-    const struct net *net = program->net;
-    int least = program_trains(program) ? program->config.batch : 1;
-    if (batch->samples < least || batch->samples > program->config.batch)
-        return err_set(ERR_ARG, "a batch of %d samples where %d..%d are expected", batch->samples,
-                       least, program->config.batch);
-    if (slot < 0 || slot >= program->state->slot_total)
-        return err_set(ERR_ARG, "there is no gradient slot %d, only %d", slot,
-                       program->state->slot_total);
-    for (int i = 0; i < batch->samples; i++) {
-        const struct chunk_label *label = &batch->labels[i];
-        if (label->a != CHUNK_LABEL_MASKED &&
-            (label->a >= (uint32_t)net->classes || label->b >= (uint32_t)net->classes))
-            return err_set(ERR_ARG, "sample %d has the labels %u and %u, %s has %d classes", i,
-                           label->a, label->b, net->model, net->classes);
-    }
-    return unpack_check(batch, &program->config.input);
-}
-
 static void store_metrics(struct state *state, int slot, const struct loss_sums *sums)
 {
     float *metrics = state_slot_metrics(state, slot);
@@ -390,7 +371,8 @@ int pass_dnnl_run(struct program *program, const struct batch *batch, int slot, 
 {
     bool train = program_trains(program);
     struct program *teacher = train ? program->config.teacher : NULL;
-    int code = check(program, batch, slot);
+    int code =
+        checks_batch(batch, &program->config, program->net, slot, program->state->slot_total);
     /* The library takes as many threads as OpenMP has; they belong to the thread that calls. */
     omp_set_num_threads(threads_of(program));
     double start_s = clock_seconds();

@@ -5,6 +5,7 @@
 
 #include "common/err.h"
 #include "common/log.h"
+#include "trainer/checks.h"
 #include "trainer/dnnl/dnnl.h"
 
 static bool is_trained(const struct net *net, int tensor)
@@ -192,12 +193,6 @@ static int check_node(const struct program *program, int index)
                        index, net->model);
     if (node->kind == NODE_MAX_POOL && node->kernel > 15)
         return err_set(ERR_UNSUPPORTED, "dnnl: a max pool of %d pixels is too wide", node->kernel);
-    if (program_trains(program) && node->kind == NODE_CONV && !program->nodes[index].frozen &&
-        (int64_t)program->config.batch * node->out_height * node->out_width < 2)
-        return err_set(ERR_ARG,
-                       "%s: batch normalisation needs more than one value a channel; take a "
-                       "larger micro-batch or larger images",
-                       net->model);
     return 0;
 }
 
@@ -205,21 +200,11 @@ static int check(const struct program *program)
 {
     const struct net *net = program->net;
     const struct program *teacher = program->config.teacher;
-    int code = 0;
-    if (program->config.batch < 1)
-        return err_set(ERR_ARG, "a batch of %d samples cannot be", program->config.batch);
+    int code = checks_program(&program->config, net);
     for (int i = 0; i < net->node_count && !code; i++)
         code = check_node(program, i);
-    if (code || !teacher)
-        return code;
-    if (teacher->config.mode != PROGRAM_INFER || teacher->config.batch != program->config.batch ||
-        teacher->net->size_px != net->size_px || teacher->net->channels != net->channels ||
-        teacher->net->classes != net->classes)
-        return err_set(ERR_ARG,
-                       "the teacher %s does not fit %s: batch, image size, channels and "
-                       "classes must be the same",
-                       teacher->net->model, net->model);
-    return 0;
+    return code || !teacher ? code
+                            : checks_teacher(&teacher->config, teacher->net, &program->config, net);
 }
 
 static int compile(struct program *program)

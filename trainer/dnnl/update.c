@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 
-#include "common/err.h"
+#include "trainer/checks.h"
 #include "trainer/dnnl/dnnl.h"
 
 enum { WORTH_THREADS = 1 << 14 }; /* elements */
@@ -37,8 +37,9 @@ static void running(float *values, const float *sum, size_t count, double micro_
 
 int update_dnnl(struct state *state, int slot, const struct update *update)
 {
-    if (slot < 0 || slot >= state->slot_total)
-        return err_set(ERR_ARG, "there is no gradient slot %d, only %d", slot, state->slot_total);
+    int code = checks_slot(slot, state->slot_total);
+    if (code)
+        return code;
     int threads = state->backend->threads;
     state->updated_slot = slot;
     state->updated_finite =

@@ -5,6 +5,7 @@
 
 #include "common/clock.h"
 #include "common/err.h"
+#include "trainer/checks.h"
 #include "trainer/loss.h"
 #include "trainer/ref/program.h"
 #include "trainer/unpack.h"
@@ -331,30 +332,11 @@ static void backward(struct program *program, int slot)
         backward_node(program, i, slot);
 }
 
-static int check(const struct program *program, const struct batch *batch, int slot)
-{
-    const struct net *net = program->net;
-    int least = program_trains(program) ? program->config.batch : 1;
-    if (batch->samples < least || batch->samples > program->config.batch)
-        return err_set(ERR_ARG, "a batch of %d samples where %d..%d are expected", batch->samples,
-                       least, program->config.batch);
-    if (slot < 0 || slot >= program->state->slot_total)
-        return err_set(ERR_ARG, "there is no gradient slot %d, only %d", slot,
-                       program->state->slot_total);
-    for (int i = 0; i < batch->samples; i++) {
-        const struct chunk_label *label = &batch->labels[i];
-        if (label->a != CHUNK_LABEL_MASKED &&
-            (label->a >= (uint32_t)net->classes || label->b >= (uint32_t)net->classes))
-            return err_set(ERR_ARG, "sample %d has the labels %u and %u, %s has %d classes", i,
-                           label->a, label->b, net->model, net->classes);
-    }
-    return unpack_check(batch, &program->config.input);
-}
-
 int pass_ref_run(struct program *program, const struct batch *batch, int slot, double loss_factor,
                  void (*bucket_ready)(void *user, int bucket), void *user)
 {
-    int code = check(program, batch, slot);
+    int code =
+        checks_batch(batch, &program->config, program->net, slot, program->state->slot_total);
     if (code)
         return code;
     struct program *teacher = program->config.teacher;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "common/err.h"
+#include "trainer/checks.h"
 
 static void *take(struct program *program, size_t count, size_t size, int *code)
 {
@@ -153,29 +154,11 @@ static void allocate_scratch(struct program *program, int *code)
 /* What a program cannot be. */
 static int check(const struct program *program)
 {
-    const struct net *net = program->net;
-    const struct program_config *config = &program->config;
-    if (config->batch < 1)
-        return err_set(ERR_ARG, "a batch of %d samples cannot be", config->batch);
-    for (int i = 0; program_trains(program) && i < net->node_count; i++) {
-        const struct node *node = &net->nodes[i];
-        if (node->kind == NODE_CONV && !net_bn_frozen(net, node) &&
-            (int64_t)config->batch * node->out_height * node->out_width < 2)
-            return err_set(ERR_ARG,
-                           "%s: batch normalisation needs more than one value a channel; take a "
-                           "larger micro-batch or larger images",
-                           net->model);
-    }
-    const struct program *teacher = config->teacher;
-    if (teacher &&
-        (teacher->config.mode != PROGRAM_INFER || teacher->config.batch != config->batch ||
-         teacher->net->size_px != net->size_px || teacher->net->channels != net->channels ||
-         teacher->net->classes != net->classes))
-        return err_set(ERR_ARG,
-                       "the teacher %s does not fit %s: batch, image size, channels and "
-                       "classes must be the same",
-                       teacher->net->model, net->model);
-    return 0;
+    const struct program *teacher = program->config.teacher;
+    int code = checks_program(&program->config, program->net);
+    return code || !teacher
+               ? code
+               : checks_teacher(&teacher->config, teacher->net, &program->config, program->net);
 }
 
 int program_ref_open(struct program **out, struct state *state, const struct program_config *config)

@@ -4,10 +4,10 @@
 #include <string.h>
 
 #include "common/err.h"
+#include "trainer/buckets.h"
+#include "trainer/checks.h"
 #include "trainer/ref/ops.h"
 #include "trainer/ref/ref.h"
-
-static const size_t bucket_bytes_default = (size_t)25 << 20;
 
 static void place(struct state *state, int tensor)
 {
@@ -143,48 +143,27 @@ int state_ref_get(float *dst, struct state *state, enum state_kind kind, int ten
     return 0;
 }
 
-/* Every tensor that has a place in a slot ends there. */
-static int compare_sizes(const void *a, const void *b)
-{
-    size_t left = *(const size_t *)a, right = *(const size_t *)b;
-    return (left > right) - (left < right);
-}
-
 int state_ref_split(struct state *state, size_t bucket_bytes)
 {
     if (state->bucket_total)
         return 0;
     const struct net *net = state->net;
-    size_t goal = (bucket_bytes ? bucket_bytes : bucket_bytes_default) / sizeof(float);
     size_t *ends = malloc(((size_t)net->tensor_count + 1) * sizeof *ends);
     if (!ends)
         return err_set(ERR_NOMEM, "no memory for the gradients' buckets");
-    int count = 0;
+    size_t count = 0;
     for (int i = 0; i < net->tensor_count; i++)
         if (state->slot_at[i] != NOWHERE)
             ends[count++] = state->slot_at[i] + net->tensors[i].count;
     ends[count++] = state->slot_count; /* metrics */
-    qsort(ends, (size_t)count, sizeof *ends, compare_sizes);
-    size_t begin = 0;
-    for (int i = 0; i < count; i++)
-        if (i == count - 1 || ends[i] - begin >= goal) {
-            state->bucket_ends[state->bucket_total++] = ends[i];
-            begin = ends[i];
-        }
+    state->bucket_total = buckets_cut(state->bucket_ends, ends, count, bucket_bytes);
     free(ends);
-    return 0;
-}
-
-static int check_slot(const struct state *state, int slot)
-{
-    if (slot < 0 || slot >= state->slot_total)
-        return err_set(ERR_ARG, "there is no gradient slot %d, only %d", slot, state->slot_total);
     return 0;
 }
 
 int state_ref_slot_get(float *dst, struct state *state, int slot, int tensor)
 {
-    if (check_slot(state, slot))
+    if (checks_slot(slot, state->slot_total))
         return ERR_ARG;
     if (tensor < 0 || tensor >= state->net->tensor_count || state->slot_at[tensor] == NOWHERE)
         return err_set(ERR_ARG, "tensor %d of %s has no gradient", tensor, state->net->model);
@@ -217,7 +196,7 @@ static void add_bucket(struct state *state, int dst, int src, int bucket)
 
 int state_ref_slot_add(struct state *state, int dst, int src, int bucket)
 {
-    if (check_slot(state, dst) || check_slot(state, src))
+    if (checks_slot(dst, state->slot_total) || checks_slot(src, state->slot_total))
         return ERR_ARG;
     if (bucket < BUCKETS_ALL || bucket >= state->bucket_total)
         return err_set(ERR_ARG, "there is no gradient bucket %d, only %d", bucket,
@@ -251,7 +230,7 @@ static void update_tensor(struct state *state, int slot, int tensor, const struc
 
 int state_ref_update(struct state *state, int slot, const struct update *update)
 {
-    if (check_slot(state, slot))
+    if (checks_slot(slot, state->slot_total))
         return ERR_ARG;
     const real *all = state->slots + (size_t)slot * state->slot_count;
     state->updated_slot = slot;
@@ -275,7 +254,7 @@ int state_ref_average(struct state *average, struct state *state, double decay)
 
 int state_ref_metrics(struct batch_metrics *metrics, struct state *state, int slot)
 {
-    if (check_slot(state, slot))
+    if (checks_slot(slot, state->slot_total))
         return ERR_ARG;
     const real *from = state_slot_metrics(state, slot);
     *metrics =

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "trainer/checks.h"
+
+#include "common/err.h"
+#include "trainer/unpack.h"
+
+int checks_program(const struct program_config *config, const struct net *net)
+{
+    if (config->batch < 1)
+        return err_set(ERR_ARG, "a batch of %d samples cannot be", config->batch);
+    for (int i = 0; config->mode == PROGRAM_TRAIN && i < net->node_count; i++) {
+        const struct node *node = &net->nodes[i];
+        if (node->kind == NODE_CONV && !net_bn_frozen(net, node) &&
+            (int64_t)config->batch * node->out_height * node->out_width < 2)
+            return err_set(ERR_ARG,
+                           "%s: batch normalisation needs more than one value a channel; take a "
+                           "larger micro-batch or larger images",
+                           net->model);
+    }
+    return 0;
+}
+
+int checks_teacher(const struct program_config *teacher, const struct net *teacher_net,
+                   const struct program_config *config, const struct net *net)
+{
+    if (teacher->mode == PROGRAM_INFER && teacher->batch == config->batch &&
+        teacher->input.bytes == config->input.bytes && teacher_net->size_px == net->size_px &&
+        teacher_net->channels == net->channels && teacher_net->classes == net->classes)
+        return 0;
+    return err_set(ERR_ARG,
+                   "the teacher %s does not fit %s: batch, image size, channels, wire format and "
+                   "classes must be the same",
+                   teacher_net->model, net->model);
+}
+
+int checks_slot(int slot, int slot_total)
+{
+    if (slot < 0 || slot >= slot_total)
+        return err_set(ERR_ARG, "there is no gradient slot %d, only %d", slot, slot_total);
+    return 0;
+}
+
+int checks_batch(const struct batch *batch, const struct program_config *config,
+                 const struct net *net, int slot, int slot_total)
+{
+    int least = config->mode == PROGRAM_TRAIN ? config->batch : 1;
+    if (batch->samples < least || batch->samples > config->batch)
+        return err_set(ERR_ARG, "a batch of %d samples where %d..%d are expected", batch->samples,
+                       least, config->batch);
+    int code = checks_slot(slot, slot_total);
+    for (int i = 0; i < batch->samples && !code; i++) {
+        const struct chunk_label *label = &batch->labels[i];
+        if (label->a != CHUNK_LABEL_MASKED &&
+            (label->a >= (uint32_t)net->classes || label->b >= (uint32_t)net->classes))
+            code = err_set(ERR_ARG, "sample %d has the labels %u and %u, %s has %d classes", i,
+                           label->a, label->b, net->model, net->classes);
+    }
+    return code ? code : unpack_check(batch, &config->input);
+}

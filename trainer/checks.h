@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What every backend refuses of a program and of a batch, in the same words. */
+#ifndef TRAINER_CHECKS_H
+#define TRAINER_CHECKS_H
+
+#include "trainer/backend.h"
+
+/* A batch size that cannot be, or BN over a single value a channel. net: at the program's size.
+ * ERR_ARG. */
+int checks_program(const struct program_config *config, const struct net *net);
+
+/* Whether a teacher's program fits its student's. ERR_ARG. */
+int checks_teacher(const struct program_config *teacher, const struct net *teacher_net,
+                   const struct program_config *config, const struct net *net);
+
+/* Samples, slot, labels, and what the input's format needs (trainer/unpack.h). ERR_ARG. */
+int checks_batch(const struct batch *batch, const struct program_config *config,
+                 const struct net *net, int slot, int slot_total);
+
+int checks_slot(int slot, int slot_total); /* ERR_ARG */
+
+#endif
