@@ -4,7 +4,8 @@
 # steps beside PyTorch (channels_last, autocast, compile). Prints a table and writes it to OUT. Needs a release build with the
 # CUDA module; PyTorch is optional.
 #   tools/gpu_check.sh [BUILD] [OUT]      (default: build, gpu_check.txt)
-# TORCH_PYTHON: a Python with torch and timm (default: python3). Exit status 77: there is no GPU here.
+# TORCH_PYTHON: a Python with torch and timm (default: python3). NETS: what is timed, "MODEL BATCH" a line. Exit status 77: there
+# is no GPU here.
 set -u
 cd "$(dirname "$0")/.."
 build=${1:-build}
@@ -53,7 +54,7 @@ check() { # check NAME COMMAND...
 test=$build/tests/cuda/cuda_device
 check "operations and whole steps against the reference" "$test"
 if [ -n "$sanitizer" ]; then
-    for tool in memcheck racecheck initcheck; do
+    for tool in memcheck racecheck synccheck; do
         check "compute-sanitizer $tool" "$sanitizer" --tool "$tool" --error-exitcode 1 "$test" --quick
     done
 else
@@ -70,21 +71,23 @@ number() { # number KEY: from a JSON line on stdin
 }
 tell ""
 tell "$(printf '%-12s %6s %20s %20s' model batch 'satchel images/s' 'PyTorch images/s')"
-for row in "resnet50d 64" "resnet50d 256" "resnet18d 256"; do
-    # shellcheck disable=SC2086 # two words
-    set -- $row
-    ours=$(step "$1" "$2" | number images_per_second)
+nets=${NETS-"resnet50d 64
+resnet50d 256
+resnet18d 256"}
+echo "$nets" >"$out.nets"
+while read -r model batch; do
+    ours=$(step "$model" "$batch" | number images_per_second)
     [ -n "$ours" ] || {
         tail -3 "$out.log" | tee -a "$out"
         failed=$((failed + 1))
     }
     theirs="not here"
     if "$python" -c 'import torch, timm' 2>/dev/null; then
-        theirs=$(timeout "$(left)" "$python" tools/bench/torch_step.py "$1" "$2" 2>"$out.log" | number images_per_second)
+        theirs=$(timeout "$(left)" "$python" tools/bench/torch_step.py "$model" "$batch" 2>"$out.log" | number images_per_second)
     fi
-    tell "$(printf '%-12s %6s %20s %20s' "$1" "$2" "${ours:-failed}" "${theirs:-failed}")"
-done
-rm -f "$out.log"
+    tell "$(printf '%-12s %6s %20s %20s' "$model" "$batch" "${ours:-failed}" "${theirs:-failed}")"
+done <"$out.nets"
+rm -f "$out.log" "$out.nets"
 tell ""
 tell "$failed failed, $(($(date +%s) - begin)) seconds"
 [ "$failed" -eq 0 ]
