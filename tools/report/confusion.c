@@ -28,9 +28,6 @@ int confusion_check(const struct run *run, const struct store *store)
 {
     const struct store_meta *meta = store_meta(store);
     const struct predictions *predictions = run->predictions;
-    if (!predictions)
-        return err_set(ERR_ARG, "--data: the run '%s' has no evaluation yet (best.predictions)",
-                       run->path);
     if (!hash128_equal(predictions->val_fingerprint, meta->fingerprint) ||
         predictions->count != meta->sample_count || predictions->classes != meta->class_count)
         return err_set(ERR_ARG,

@@ -33,6 +33,17 @@ struct report {
     char title[256];
 };
 
+/* Runs of one name in several directories are told apart by their paths. */
+static void tell_apart(struct report *report)
+{
+    bool equal = false;
+    for (size_t i = 0; i < report->count; i++)
+        for (size_t j = 0; j < i; j++)
+            equal |= strcmp(report->runs[i].name, report->runs[j].name) == 0;
+    for (size_t i = 0; equal && i < report->count; i++)
+        report->runs[i].name = report->runs[i].path;
+}
+
 static int open_runs(struct report *report, const struct opt_program *program)
 {
     size_t count = (size_t)program->positional_count;
@@ -40,14 +51,21 @@ static int open_runs(struct report *report, const struct opt_program *program)
     int code = report->runs ? 0 : err_set(ERR_NOMEM, "out of memory for %zu runs", count);
     for (; report->count < count && !code; report->count += !code)
         code = run_open(&report->runs[report->count], program->positional[report->count]);
+    tell_apart(report);
     return code;
 }
 
 static int open_store(struct report *report, const char *path)
 {
     int code = path ? store_open(&report->store, path) : 0;
-    for (size_t i = 0; report->store && i < report->count && !code; i++)
-        code = confusion_check(&report->runs[i], report->store);
+    for (size_t i = 0; report->store && i < report->count && !code; i++) {
+        const struct run *run = &report->runs[i];
+        if (run->predictions)
+            code = confusion_check(run, report->store);
+        else
+            log_warn("the run '%s' has no evaluation yet: nothing to show of what it confuses",
+                     run->path);
+    }
     return code;
 }
 
@@ -65,7 +83,8 @@ static int write_page(FILE *stream, const struct report *report)
 {
     int code = page_begin(stream, report->runs, report->count, report->title);
     for (size_t i = 0; report->store && i < report->count && !code; i++)
-        code = confusion_write(stream, &report->runs[i], report->store);
+        if (report->runs[i].predictions)
+            code = confusion_write(stream, &report->runs[i], report->store);
     if (code)
         return code;
     page_recipes(stream, report->runs, report->count);

@@ -284,6 +284,17 @@ static void several_runs(void **state)
     free(page);
 }
 
+/* Equal names in two places; a run that was not judged yet has no pictures. */
+static void names_are_told_apart(void **state)
+{
+    assert_int_equal(REPORT("short", "other/short", "--out", "same.html", "--data", "val.lmdb"), 0);
+    char *page = read_page("same.html");
+    assert_balanced(page);
+    assert_true(count_of(page, ">other/short<") >= 3);
+    assert_int_equal(count_of(page, "What is confused"), 1);
+    free(page);
+}
+
 static void wrong_calls(void **state)
 {
     assert_int_equal(REPORT("--out", "x.html"), 2);
@@ -306,9 +317,14 @@ int main(int argc, char **argv)
     free(store);
     make_run("long", EPOCHS);
     make_run("short", 1);
+    make_run("other/short", 1);
+    char *judged = path_of("other/short/best.predictions");
+    assert_int_equal(unlink(judged), 0);
+    free(judged);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_run),
         cmocka_unit_test(several_runs),
+        cmocka_unit_test(names_are_told_apart),
         cmocka_unit_test(wrong_calls),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
