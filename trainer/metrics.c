@@ -218,11 +218,11 @@ static void mirror_step(struct metrics *metrics, const struct metrics_step *step
 static void mirror_eval(struct metrics *metrics, const struct metrics_eval *eval)
 {
     const struct events_scalar scalars[] = {
-        {"validation/top1", eval->top1},
-        {"validation/top5", eval->top5},
-        {"validation/loss", eval->loss},
+        {"validation/top1", eval->top1},         {"validation/top5", eval->top5},
+        {"validation/loss", eval->loss},         {"validation/ema_top1", eval->ema_top1},
+        {"validation/ema_top5", eval->ema_top5}, {"validation/ema_loss", eval->ema_loss},
     };
-    events_write(metrics->events, metrics->next_step, scalars, 3);
+    events_write(metrics->events, metrics->next_step, scalars, eval->has_ema ? 6 : 3);
 }
 
 /* A line that begins with the event; NULL when memory is out. */

@@ -184,7 +184,10 @@ static void write_legend(FILE *stream, const struct chart *chart)
         fprintf(stream, "<li class='c%d'%s><i class='key%s'></i>", line->colour,
                 line->suffix ? " hidden=''" : "", line->second ? " second" : "");
         html_text(stream, line->label);
-        html_text(stream, line->suffix ? line->suffix : "");
+        if (line->suffix) {
+            fputs(", ", stream);
+            html_text(stream, line->suffix);
+        }
         fputs("</li>", stream);
     }
     fputs("</ul>", stream);

@@ -10,7 +10,8 @@
 /* Whether the run's predictions, which it must have, are of this store. ERR_ARG. */
 int confusion_check(const struct run *run, const struct store *store);
 
-/* Writes the section of one run with predictions. store: the validation store. ERR_NOMEM, ERR_DATA. */
+/* Writes the section of one run with predictions. store: the validation store. ERR_NOMEM, ERR_DATA.
+ */
 int confusion_write(FILE *stream, const struct run *run, const struct store *store);
 
 #endif

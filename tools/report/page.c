@@ -177,19 +177,26 @@ static void write_summary(FILE *stream, const struct run *run)
 
 /* --- charts --- */
 
-/* One quantity of every run. */
+/* How one quantity of every run is drawn. Alone, a run's quantities have colours; beside others,
+ * runs have. */
+struct drawing {
+    const char *label;
+    int colour;
+    bool second, marked; /* second: dashed, and named behind the run's name */
+};
+
 static void add_all(struct chart *chart, const struct run *runs, size_t count, size_t offset,
-                    const char *label, bool second, bool marked)
+                    struct drawing drawing)
 {
     for (size_t i = 0; i < count; i++) {
         const char *base = (const char *)&runs[i];
         struct chart_line line = {
             .series = (const struct series *)(base + offset),
-            .label = count == 1 ? label : runs[i].name,
-            .suffix = count > 1 && second ? label : NULL,
-            .colour = count == 1 ? second : (int)(i % RUN_COLOURS),
-            .second = second,
-            .marked = marked,
+            .label = count == 1 ? drawing.label : runs[i].name,
+            .suffix = count > 1 && drawing.second ? drawing.label : NULL,
+            .colour = count == 1 ? drawing.colour : (int)(i % RUN_COLOURS),
+            .second = drawing.second,
+            .marked = drawing.marked,
             .band = count == 1,
         };
         chart_add(chart, &line);
@@ -224,14 +231,16 @@ static int write_charts(FILE *stream, const struct run *runs, size_t count)
     int code = 0;
     for (size_t i = 0; i < count; i++)
         x_end = fmax(x_end, run_end(&runs[i]));
-    add_all(&charts[0], runs, count, SERIES(loss), "training", false, false);
-    add_all(&charts[0], runs, count, SERIES(eval_loss), count > 1 ? ", validation" : "validation",
-            true, true);
-    add_all(&charts[1], runs, count, SERIES(top1), "top-1", false, true);
-    add_all(&charts[1], runs, count, SERIES(top5), count > 1 ? ", top-5" : "top-5", true, false);
-    add_all(&charts[2], runs, count, SERIES(lr), "learning rate", false, false);
-    add_all(&charts[3], runs, count, SERIES(rate), "images/s", false, false);
-    add_all(&charts[4], runs, count, SERIES(wait), "waiting", false, false);
+    add_all(&charts[0], runs, count, SERIES(loss), (struct drawing){"training"});
+    add_all(&charts[0], runs, count, SERIES(eval_loss),
+            (struct drawing){"validation", 1, true, true});
+    add_all(&charts[1], runs, count, SERIES(top1), (struct drawing){"top-1", 0, false, true});
+    add_all(&charts[1], runs, count, SERIES(ema_top1),
+            (struct drawing){"top-1 of the average", 2, true, true});
+    add_all(&charts[1], runs, count, SERIES(top5), (struct drawing){"top-5", 1, true, false});
+    add_all(&charts[2], runs, count, SERIES(lr), (struct drawing){"learning rate"});
+    add_all(&charts[3], runs, count, SERIES(rate), (struct drawing){"images/s"});
+    add_all(&charts[4], runs, count, SERIES(wait), (struct drawing){"waiting"});
     if (count > 1) {
         charts[0].note = "training per step (means), validation per epoch dashed";
         charts[1].note = "validation, percent of samples; top-5 dashed";

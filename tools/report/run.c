@@ -68,6 +68,8 @@ static int add_eval(struct run *run, const cJSON *line)
     int code = add_finite(&run->top1, x, number(line, "top1"));
     if (!code)
         code = add_finite(&run->top5, x, number(line, "top5"));
+    if (!code)
+        code = add_finite(&run->ema_top1, x, number(line, "ema_top1"));
     return code ? code : add_finite(&run->eval_loss, x, number(line, "loss"));
 }
 
@@ -198,7 +200,7 @@ static void close_series(struct series *series)
 void run_close(struct run *run)
 {
     struct series *const all[] = {&run->loss,      &run->lr,   &run->rate, &run->wait,
-                                  &run->eval_loss, &run->top1, &run->top5};
+                                  &run->eval_loss, &run->top1, &run->top5, &run->ema_top1};
     for (size_t i = 0; i < ARRAY_COUNT(all); i++)
         close_series(all[i]);
     predictions_close(run->predictions);

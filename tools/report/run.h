@@ -25,10 +25,10 @@ struct run {
     char *path;
     const char *name; /* last part of path */
     struct recipe recipe;
-    struct opt_memory *memory;           /* of recipe's strings */
-    struct series loss, lr, rate, wait;  /* a point a step; rate in images/s, wait in percent */
-    struct series eval_loss, top1, top5; /* a point an evaluation; percent */
-    struct run_epoch *epochs;            /* [epoch_count], whole ones */
+    struct opt_memory *memory;          /* of recipe's strings */
+    struct series loss, lr, rate, wait; /* a point a step; rate in images/s, wait in percent */
+    struct series eval_loss, top1, top5, ema_top1; /* a point an evaluation; percent */
+    struct run_epoch *epochs;                      /* [epoch_count], whole ones */
     size_t epoch_count, epoch_room;
     double steps_per_epoch, seconds; /* seconds: of all steps */
     bool done;

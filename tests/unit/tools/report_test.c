@@ -98,8 +98,12 @@ static void write_metrics(const char *path, int epochs)
         assert_int_equal(metrics_write_step(metrics, &line), 0);
         if (step % STEPS != STEPS - 1)
             continue;
-        const struct metrics_eval eval = {
-            .epoch = line.epoch, .top1 = 50 + (double)line.epoch / 10, .top5 = 80, .loss = 1.5};
+        const struct metrics_eval eval = {.epoch = line.epoch,
+                                          .top1 = 50 + (double)line.epoch / 10,
+                                          .top5 = 80,
+                                          .loss = 1.5,
+                                          .has_ema = epochs > 1,
+                                          .ema_top1 = 60};
         assert_int_equal(metrics_write_eval(metrics, &eval), 0);
         const struct hash128 receipt = {line.epoch, 77};
         assert_int_equal(metrics_write_epoch(metrics, line.epoch, receipt, 40), 0);
@@ -262,6 +266,7 @@ static void one_run(void **state)
     assert_alone(page);
     assert_int_equal(count_of(page, "<svg "), 5);
     assert_non_null(strstr(page, "61.90 %")); /* the best */
+    assert_non_null(strstr(page, "top-1 of the average"));
     assert_non_null(strstr(page, "25 % of the time was spent waiting"));
     assert_non_null(strstr(page, "&lt;b onload=&#39;x&#39;&gt;&amp;&quot;"));
     assert_null(strstr(page, "<b onload"));
