@@ -452,8 +452,10 @@ int loop_run(struct metrics_eval *last, struct session *session, const struct ru
         err_wrap(code, "the run came to its end, but that could not be saved");
     progress_close(loop.progress);
     show_ranks(&loop);
-    show_saves(&loop);
     feed_flush(session->feed);
     predictions_close(loop.predictions);
-    return code == ERR_STOPPED || code == ERR_PEER ? stop_run(&loop, code) : code;
+    if (code == ERR_STOPPED || code == ERR_PEER)
+        code = stop_run(&loop, code);
+    show_saves(&loop);
+    return code;
 }
