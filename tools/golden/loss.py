@@ -48,9 +48,6 @@ def case_of(epsilon, over_k, mixed, temperature, hard, soft):
     return np.concatenate([[loss.item()], z.grad.numpy().reshape(-1)])
 
 
-
-
-
 def main():
     folder = pathlib.Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)

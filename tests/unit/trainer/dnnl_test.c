@@ -134,6 +134,7 @@ static void copy_weights(struct tiny *dst, struct tiny *src)
 static int compare_steps(const struct tiny_case *what, uint64_t seed, double bound)
 {
     const struct update update = {.lr = 0.05,
+                                  .head_lr = 0.2,
                                   .momentum = 0.9,
                                   .weight_decay = 1e-3,
                                   .no_bias_decay = true,

@@ -12,6 +12,7 @@
 #include "trainer/accumulate.h"
 #include "trainer/loss.h"
 #include "trainer/safetensors.h"
+#include "trainer/schedule.h"
 #include "trainer/weights.h"
 
 extern const struct backend_ops backend_ref_double;
@@ -322,13 +323,111 @@ static void test_step(void **unused)
     expect_step("auto", "resnet50d", 8);
 }
 
+/* --- twenty steps -------------------------------------------------------------------------------
+ */
+
+enum { TOTAL = 16, STEPS = 20, SIDE = 32 };
+
+/* A global batch in micro-batches, summed in the tree; the loss of the whole. */
+static double train_step(struct setup *setup, const char *images, int step, int micro_batches)
+{
+    char name[32];
+    size_t image = (size_t)SIDE * SIDE * 3;
+    uint16_t *pixels = malloc(TOTAL * image * sizeof *pixels);
+    struct chunk_label labels[TOTAL];
+    struct batch_metrics metrics;
+    const struct schedule schedule = {
+        .lr = 0.0003, .cosine = true, .warmup_steps = 5, .total_steps = STEPS};
+    snprintf(name, sizeof name, "%s.%d", images, step % 2);
+    golden_pixels(pixels, name, TOTAL * image);
+    snprintf(name, sizeof name, "labels.%d", step % 2);
+    golden_labels(labels, name, TOTAL, 10);
+    int count = TOTAL / micro_batches;
+    for (int i = 0; i < micro_batches; i++) {
+        struct accumulate_step plan;
+        accumulate_plan(&plan, i, micro_batches);
+        memcpy(setup->pixels, pixels + (size_t)i * count * image,
+               (size_t)count * image * sizeof *pixels);
+        memcpy(setup->labels, labels + i * count, (size_t)count * sizeof *labels);
+        check(setup->ops->run(setup->program, &setup->batch, plan.slot, 1.0 / TOTAL, NULL, NULL));
+        for (int k = 0; k < plan.adds; k++)
+            check(
+                setup->ops->slot_add(setup->state, plan.add_dst[k], plan.add_src[k], BUCKETS_ALL));
+    }
+    const struct update update = {.lr = schedule_lr(&schedule, (uint64_t)step),
+                                  .momentum = 0.9,
+                                  .weight_decay = 1e-4,
+                                  .no_bias_decay = true,
+                                  .grad_scale = 1,
+                                  .micro_batches = micro_batches};
+    check(setup->ops->update(setup->state, 0, &update));
+    check(setup->ops->metrics(&metrics, setup->state, 0));
+    free(pixels);
+    return metrics.loss / metrics.samples;
+}
+
+/* Running statistics too: the trained net judges the first four images. */
+static double judge(struct setup *setup, const char *images, const float *expected)
+{
+    char name[32];
+    struct program *program;
+    float logits[4 * 10];
+    const struct program_config config = {.mode = PROGRAM_INFER, .batch = 4};
+    check(setup->ops->program_open(&program, setup->state, &config));
+    snprintf(name, sizeof name, "%s.0", images);
+    golden_pixels(setup->pixels, name, (size_t)4 * SIDE * SIDE * 3);
+    const struct batch batch = {.pixels = setup->pixels, .labels = setup->labels, .samples = 4};
+    check(setup->ops->run(program, &batch, 0, 1, NULL, NULL));
+    check(setup->ops->logits(logits, program));
+    setup->ops->program_close(program);
+    return relative(logits, expected, 4 * 10);
+}
+
+static void expect_twenty(int micro_batches)
+{
+    char name[32];
+    struct safetensors *file = open_golden("twenty-steps");
+    const char *images = safetensors_metadata(file, "pixels");
+    struct setup setup = set_up(&(struct setting){
+        "auto", "resnet18d", SIDE, 10, TOTAL / micro_batches, PROGRAM_TRAIN, GOLDEN_STEADY_ZERO});
+    snprintf(name, sizeof name, "losses.%d", micro_batches);
+    float *losses = read_golden(file, name, STEPS);
+    snprintf(name, sizeof name, "logits.%d", micro_batches);
+    float *logits = read_golden(file, name, 4 * 10);
+    double worst = 0;
+    for (int step = 0; step < STEPS; step++) {
+        double difference = fabs(train_step(&setup, images, step, micro_batches) - losses[step]);
+        worst = fmax(worst, difference);
+        if (!(difference <= 1e-3))
+            fail_msg("step %d: the loss differs by %g", step, difference);
+    }
+    double judged = judge(&setup, images, logits);
+    print_message("20 steps in %d micro-batches on %s: losses %.1e, logits %.1e\n", micro_batches,
+                  setup.ops->name, worst, judged);
+    assert_true(judged <= 1e-3);
+    free(losses);
+    free(logits);
+    safetensors_close(file);
+    tear_down(&setup);
+}
+
+static void test_twenty_steps(void **unused)
+{
+    expect_twenty(1);
+}
+
+static void test_micro_batches(void **unused)
+{
+    expect_twenty(2);
+}
+
 int main(int argc, char **argv)
 {
     folder = argc > 1 ? argv[1] : "tests/golden/network";
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_loss),
-        cmocka_unit_test(test_logits),
-        cmocka_unit_test(test_step),
+        cmocka_unit_test(test_loss),          cmocka_unit_test(test_logits),
+        cmocka_unit_test(test_step),          cmocka_unit_test(test_twenty_steps),
+        cmocka_unit_test(test_micro_batches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
