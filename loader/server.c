@@ -77,6 +77,16 @@ void server_ban(struct server *server, struct client *client, enum frame_reason 
     drop_queue(server, client);
 }
 
+/* Trainers whose connection is closed need not wait for the next ping. */
+static void forget_closed(struct server *server)
+{
+    for (int i = 0; i < server->clients.count; i++) {
+        struct client *client = server->clients.list[i];
+        if (client->connection && !sock_is_open(server->sock, client->connection))
+            server_forget(server, client, "disconnected");
+    }
+}
+
 /* Closes the connections of trainers that were banned a moment ago, and keeps their keys out for a
  * while. */
 static void cut_banned(struct server *server)
@@ -376,6 +386,7 @@ int server_run(struct server *server)
         if ((code = talk_receive(server)))
             return code;
         sock_watch(server->sock, MESSAGE_LIMIT);
+        forget_closed(server);
         cut_banned(server);
         if (stop_requested() && !server->stopping)
             begin_stop(server);

@@ -86,6 +86,9 @@ int sock_poll(struct sock_poll_item *items, int count, int timeout_ms);
  * handshakes are logged here, a few a minute. */
 int sock_watch(struct sock *sock, size_t limit_bytes);
 
+/* False once a connection of a ROUTER is closed (as far as sock_watch knows), and for 0. */
+bool sock_is_open(const struct sock *sock, uint64_t connection);
+
 /* Closes a connection of a ROUTER; 0 and those that are gone already are ignored. */
 void sock_cut(struct sock *sock, uint64_t connection);
 

@@ -24,7 +24,8 @@ enum {
     SCAN_MS = 100,
     SCAN_AT_ONCE = 1024,       /* descriptors looked at in one scan */
     HEARTBEAT_ALLOWANCE = 200, /* bytes a second: commands are counted by the kernel as well */
-    DESCRIPTORS_MAX = 1 << 20,
+    DESCRIPTOR_BITS = 20,      /* of a serial: the low ones are the descriptor */
+    DESCRIPTORS_MAX = 1 << DESCRIPTOR_BITS,
 };
 
 /* ---- the table ---- */
@@ -59,8 +60,8 @@ void sock_watch_opened(struct sock *sock, int fd)
 {
     if (fd < 0 || !make_room(sock, fd))
         return; /* it is served all the same, but cannot be cut */
-    sock->connections[fd] =
-        (struct sock_connection){.serial = ++sock->next_serial, .base_ns = clock_ns()};
+    sock->connections[fd] = (struct sock_connection){
+        .serial = ++sock->next_serial << DESCRIPTOR_BITS | (unsigned)fd, .base_ns = clock_ns()};
     struct sockaddr_storage *peer = &sock->connections[fd].peer;
     socklen_t bytes = sizeof(*peer);
     if (getpeername(fd, (struct sockaddr *)peer, &bytes) != 0)
@@ -232,12 +233,15 @@ uint64_t sock_message_connection(struct sock *sock, struct sock_message *message
     return connection ? connection->serial : 0;
 }
 
+bool sock_is_open(const struct sock *sock, uint64_t connection)
+{
+    int fd = (int)(connection & (DESCRIPTORS_MAX - 1));
+    return connection && fd < sock->connection_room && sock->connections[fd].serial == connection;
+}
+
 void sock_cut(struct sock *sock, uint64_t connection)
 {
     follow_events(sock);
-    for (int fd = 0; fd < sock->connection_room && connection; fd++)
-        if (sock->connections[fd].serial == connection) {
-            cut(fd);
-            return;
-        }
+    if (sock_is_open(sock, connection))
+        cut((int)(connection & (DESCRIPTORS_MAX - 1)));
 }

@@ -314,3 +314,13 @@ void stream_assert_equal(struct hash128 a, struct hash128 b)
     hash128_to_text(b_text, b);
     assert_string_equal(a_text, b_text);
 }
+
+void stream_check_epoch(struct feed *feed, const char *path)
+{
+    struct spec spec = stream_spec(SPEC_WIRE_FP16);
+    const struct feed_range range = stream_range(feed, &spec, 0);
+    struct hash128 receipt = {0, 0};
+    assert_int_equal(feed_push(feed, &range), 0);
+    stream_pull(feed, feed_range_batches(feed, &range), &receipt);
+    stream_assert_equal(receipt, stream_offline_receipt(path, &spec, 0));
+}

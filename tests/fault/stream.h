@@ -73,6 +73,9 @@ uint64_t stream_pull(struct feed *feed, uint64_t batches, struct hash128 *receip
  * damaged is substituted. */
 struct hash128 stream_offline_receipt(const char *path, const struct spec *spec, uint32_t epoch);
 
+/* Pulls the first epoch of the store at path, and compares its receipt with that one. */
+void stream_check_epoch(struct feed *feed, const char *path);
+
 void stream_assert_equal(struct hash128 a, struct hash128 b);
 
 #endif

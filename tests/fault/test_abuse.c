@@ -102,16 +102,6 @@ static pid_t start_hostile(const char *mode, const char *endpoint, const char *s
     return pid;
 }
 
-static void pull_epoch(struct feed *feed)
-{
-    struct spec spec = stream_spec(SPEC_WIRE_FP16);
-    const struct feed_range range = stream_range(feed, &spec, 0);
-    struct hash128 receipt = {0, 0};
-    assert_int_equal(feed_push(feed, &range), 0);
-    stream_pull(feed, feed_range_batches(feed, &range), &receipt);
-    stream_assert_equal(receipt, stream_offline_receipt(place.train, &spec, 0));
-}
-
 static void assert_serves(const struct served *served)
 {
     bool keyed = served == &place.keyed;
@@ -124,7 +114,7 @@ static void assert_serves(const struct served *served)
     struct feed *feed;
     if (feed_open(&feed, &config))
         fail_msg("the honest trainer: %s", err_message());
-    pull_epoch(feed);
+    stream_check_epoch(feed, place.train);
     feed_close(feed);
 }
 
@@ -210,7 +200,7 @@ static void a_loader_without_end(void **state)
     struct feed_counts counts;
     assert_int_equal(feed_open(&feed, &config), 0);
     do { /* epoch by epoch, until it was found out */
-        pull_epoch(feed);
+        stream_check_epoch(feed, place.train);
         feed_counts(&counts, feed);
     } while (counts.rejected == 0);
     feed_close(feed);

@@ -46,6 +46,35 @@ static inline double testing_unit(uint64_t *state)
     return (double)(testing_random(state) >> 11) * 0x1p-53;
 }
 
+/* Flips, overwrites, cuts off and doubles bytes, one to four times; the new count, at most room. */
+static inline size_t testing_mutate(uint8_t *bytes, size_t count, size_t room, uint64_t *seed)
+{
+    for (uint64_t left = 1 + testing_random(seed) % 4; left > 0 && count > 0; left--) {
+        size_t at = testing_random(seed) % count;
+        size_t behind = count - at;
+        switch (testing_random(seed) % 5) {
+        case 0:
+            bytes[at] ^= (uint8_t)(1u << testing_random(seed) % 8);
+            break;
+        case 1:
+            bytes[at] = (uint8_t)testing_random(seed);
+            break;
+        case 2:
+            bytes[at] = testing_random(seed) % 2 ? 0xff : 0x7f;
+            break;
+        case 3:
+            count = at;
+            break;
+        default:
+            if (count + behind <= room) {
+                memmove(bytes + count, bytes + at, behind);
+                count += behind;
+            }
+        }
+    }
+    return count;
+}
+
 static char testing_directories[TESTING_DIRECTORIES][TESTING_PATH_BYTES];
 static int testing_directory_count;
 static pid_t testing_owner;

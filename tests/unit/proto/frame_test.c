@@ -151,37 +151,6 @@ static void assert_within_ranges(const struct frame *frame)
     }
 }
 
-/* Flips, cuts, doubles and overwrites bytes. */
-static size_t mutate(uint8_t *bytes, size_t count, uint64_t *seed)
-{
-    int changes = 1 + (int)(testing_random(seed) % 4);
-    for (int i = 0; i < changes && count > 0; i++) {
-        size_t at = testing_random(seed) % count;
-        switch (testing_random(seed) % 5) {
-        case 0:
-            bytes[at] ^= (uint8_t)(1u << testing_random(seed) % 8);
-            break;
-        case 1:
-            bytes[at] = (uint8_t)testing_random(seed);
-            break;
-        case 2:
-            count = at;
-            break;
-        case 3:
-            bytes[at] = testing_random(seed) % 2 ? 0xff : 0x7f;
-            break;
-        default: {
-            size_t length = count - at;
-            if (count + length <= FRAME_MAX_BYTES) {
-                memmove(bytes + count, bytes + at, length);
-                count += length;
-            }
-        }
-        }
-    }
-    return count;
-}
-
 static void mutations(void **state)
 {
     (void)state;
@@ -192,7 +161,7 @@ static void mutations(void **state)
         uint8_t bytes[FRAME_MAX_BYTES];
         size_t count;
         assert_int_equal(frame_encode(bytes, &count, &frame), 0);
-        count = mutate(bytes, count, &seed);
+        count = testing_mutate(bytes, count, sizeof(bytes), &seed);
         /* On the heap and no longer than it says, so that sanitizers see a read behind the end. */
         uint8_t *exact = malloc(count ? count : 1);
         assert_non_null(exact);
