@@ -215,14 +215,14 @@ row_pause() {
     local run=$! pid budget most=0 now
     until pid=$(pgrep -P $run -f bench-feed) && grep -q '^epoch 1' "$dir/pause.out"; do sleep 0.2; done
     kill -STOP "$pid"
-    for n in $(seq 60); do now=$(anon_mib "${pids[0]}"); most=$(awk "BEGIN { print $now > $most ? $now : $most }"); sleep 1; done
+    for n in $(seq 60); do now=$(anon_mib "${pids[0]}"); most=$(awk "BEGIN { print ($now > $most) ? $now : $most }"); sleep 1; done
     kill -CONT "$pid"
     budget=$(sed -n 's/.*memory: at most \([0-9]*\) MiB.*/\1/p' "$dir/log0" | tail -1)
     row "trainer paused for 60 s at full credit: the loader's memory" "$most MiB of $budget MiB" "<= budget + 5 %" "$most <= 1.05 * $budget"
     sleep 3
     kill -STOP "${pids[0]}"
     most=0
-    for n in $(seq 60); do now=$(anon_mib "$pid"); most=$(awk "BEGIN { print $now > $most ? $now : $most }"); sleep 1; done
+    for n in $(seq 60); do now=$(anon_mib "$pid"); most=$(awk "BEGIN { print ($now > $most) ? $now : $most }"); sleep 1; done
     kill -CONT "${pids[0]}"
     budget=$(sed -n 's/.*the feed takes at most \([0-9]*\) MiB.*/\1/p' "$dir/pause.err" | tail -1)
     row "loader paused for 60 s: the trainer's memory" "$most MiB of $budget MiB" "<= budget + 5 %" "$most <= 1.05 * $budget"
