@@ -8,7 +8,8 @@ packages="
     gcc libc6-dev pkg-config meson ninja-build protobuf-c-compiler
     libjpeg62-turbo-dev liblmdb-dev libzmq3-dev libprotobuf-c-dev libarchive-dev libspng-dev libxxhash-dev
     libcjson-dev libinih-dev libdnnl-dev libopenmpi-dev openmpi-bin libcmocka-dev dataset-fashion-mnist"
-[ "${1-}" != --test ] || packages="$packages clang-format-14 binutils g++ python3 python3-lmdb python3-xxhash"
+[ "${1-}" != --test ] || packages="$packages clang-format-14 binutils g++ python3 python3-lmdb python3-numpy python3-protobuf
+    python3-xxhash python3-zmq"
 
 missing=
 for package in $packages; do
