@@ -5,6 +5,11 @@
 /* For the size of the state, so that it can lie on the stack. */
 #define XXH_STATIC_LINKING_ONLY
 #include <xxhash.h>
+#if defined(__x86_64__) && defined(__has_include)
+#if __has_include(<xxh_x86dispatch.h>)
+#include <xxh_x86dispatch.h> /* the widest instructions of the processor instead of SSE2 */
+#endif
+#endif
 
 #include "common/err.h"
 

@@ -30,12 +30,15 @@ static struct peer_request take_request(struct peer *peer, struct peer_request *
 }
 
 /* Measures the loader and lets its window follow: about half a second of work lies in its queue, so
- * a slow one gets few chunks. */
-static void measure(struct peer *peer, const struct peer_request *request)
+ * a slow one gets few chunks. What took longer than its deadline counts as that: a loader that
+ * stood still for a while must not have ten times as long the next time. */
+static void measure(struct peer *peer, const struct peer_request *request, double deadline_s)
 {
     int64_t now = clock_ns();
     int64_t since = peer->answer_ns > request->asked_ns ? peer->answer_ns : request->asked_ns;
     double service = (double)(now - since) * 1e-9;
+    if (service > deadline_s)
+        service = deadline_s;
     peer->service_s += peer->service_s > 0 ? (service - peer->service_s) / 8 : service;
     peer->answer_ns = now;
     double aim = WORK_AHEAD / (peer->service_s > 1e-6 ? peer->service_s : 1e-6);
@@ -160,9 +163,10 @@ static void on_chunk(struct feed *feed, int number, const struct frame_chunk *ch
         feed_peer_refuse(feed, number, err_message());
         return;
     }
+    double deadline_s = feed_peer_deadline_s(peer);
     struct peer_request request = take_request(peer, found);
     if (!request.isolate) /* processes for each sample say nothing of its speed */
-        measure(peer, &request);
+        measure(peer, &request, deadline_s);
     if (request.challenge)
         challenged(feed, number, &request, chunk);
     else if (!request.chunk)

@@ -202,7 +202,7 @@ void feed_peer_events(struct feed *feed, int number)
 }
 
 /* One deadline (docs/protocol.md): max(3 s, 4 x service time x requests outstanding). */
-static double deadline_s(const struct peer *peer)
+double feed_peer_deadline_s(const struct peer *peer)
 {
     double busy = DEADLINE_FACTOR * peer->service_s * peer->request_count;
     return busy > DEADLINE_LEAST ? busy : DEADLINE_LEAST;
@@ -233,7 +233,7 @@ void feed_peer_deadlines(struct feed *feed, int number, int64_t now_ns)
         feed_peer_lose(feed, number, "has left");
         return;
     }
-    double deadline = deadline_s(peer);
+    double deadline = feed_peer_deadline_s(peer);
     double silence = 10 * deadline > SILENCE_LEAST ? 10 * deadline : SILENCE_LEAST;
     for (unsigned i = 0; i < peer->request_count; i++) {
         struct peer_request *request = &peer->requests[i];

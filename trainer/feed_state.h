@@ -193,6 +193,7 @@ void feed_io_fail(struct feed *feed, int code);
 
 int feed_peer_open(struct feed *feed, struct peer *peer);
 void feed_peer_events(struct feed *feed, int number); /* what its socket has to tell */
+double feed_peer_deadline_s(const struct peer *peer);
 void feed_peer_deadlines(struct feed *feed, int number, int64_t now_ns);
 void feed_peer_goodbye(struct feed *feed, int number); /* leaves it, for now or for good */
 bool feed_peer_send(struct feed *feed, int number, const struct frame *frame); /* false: not sent */
