@@ -249,6 +249,7 @@ static void on_frame(struct feed *feed, int number, struct frame *frame)
 
 void feed_answer(struct feed *feed, int number)
 {
+    feed->peers[number]->heard_ns = clock_ns();
     size_t bytes;
     const void *data = sock_message_data(feed->message, 0, &bytes);
     struct frame frame;

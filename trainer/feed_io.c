@@ -18,6 +18,7 @@
 
 enum {
     TICK_MS = 100,       /* deadlines and the like are looked at so often */
+    STILL_MS = 2000,     /* longer between two looks: this process was stopped */
     MISSING_SECONDS = 4, /* then it is said that nobody answers there */
     REMIND_SECONDS = 60,
     OPENING_GRACE_MS = 300, /* a loader that is up has shaken hands by then */
@@ -355,9 +356,22 @@ static int wait_for_news(struct feed *feed)
     return ERR_OK;
 }
 
+/* This process stood still (a signal, a machine that slept, a debugger): the time was not the
+ * loaders'. */
+static void forgive(struct feed *feed, int64_t pause_ns)
+{
+    for (int i = 0; i < feed->peer_count; i++) {
+        struct peer *peer = feed->peers[i];
+        peer->heard_ns += pause_ns;
+        for (unsigned j = 0; j < peer->request_count; j++)
+            peer->requests[j].asked_ns += pause_ns;
+    }
+}
+
 static void *run(void *argument)
 {
     struct feed *feed = argument;
+    int64_t looked_ns = clock_ns();
     int code = ERR_OK;
     for (;;) {
         pthread_mutex_lock(&feed->lock);
@@ -368,6 +382,9 @@ static void *run(void *argument)
         if (want_flush)
             flush(feed);
         int64_t now = clock_ns();
+        if (now - looked_ns > STILL_MS * INT64_C(1000000))
+            forgive(feed, now - looked_ns);
+        looked_ns = now;
         watch_list(feed, now);
         open_peers(feed, now);
         for (int i = 0; i < feed->peer_count; i++)

@@ -14,7 +14,9 @@
 #define DEADLINE_LEAST 3.0
 #define DEADLINE_FACTOR 4.0
 #define SILENCE_LEAST 30.0 /* requests unanswered for so long: the connection is given up */
-#define STEADY 5.0         /* a connection that held so long starts the back-off anew */
+#define MUTE_LEAST                                                                                 \
+    10.0           /* not even a ping (one in 2 s) for so long, and something is overdue: too */
+#define STEADY 5.0 /* a connection that held so long starts the back-off anew */
 
 enum {
     /* In ZeroMQ's queue: all that it may be sent. Never full, see sock.c; the window bounds it. */
@@ -235,10 +237,12 @@ void feed_peer_deadlines(struct feed *feed, int number, int64_t now_ns)
     }
     double deadline = feed_peer_deadline_s(peer);
     double silence = 10 * deadline > SILENCE_LEAST ? 10 * deadline : SILENCE_LEAST;
+    double mute = 2 * deadline > MUTE_LEAST ? 2 * deadline : MUTE_LEAST;
+    bool is_mute = (double)(now_ns - peer->heard_ns) * 1e-9 > mute;
     for (unsigned i = 0; i < peer->request_count; i++) {
         struct peer_request *request = &peer->requests[i];
         double age = (double)(now_ns - request->asked_ns) * 1e-9;
-        if (age > silence) {
+        if (age > silence || (request->overdue && is_mute)) {
             feed_peer_lose(feed, number, "does not answer any more");
             return;
         }

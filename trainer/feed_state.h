@@ -100,6 +100,7 @@ struct peer { /* owner: io */
         passed;        /* bit i: was asked for the challenge of feed->specs[i], answered it */
     double service_s;  /* smoothed time between its answers while busy; 0: not known */
     int64_t answer_ns; /* last answer */
+    int64_t heard_ns;  /* last message of any kind */
     int64_t opened_ns, greeted_ns, retry_ns;
     unsigned failures; /* connections lost in a row, for the back-off */
     bool said_missing, unlisted;
