@@ -102,7 +102,11 @@ static int pull_epoch(struct pull *pull, int64_t epoch, struct progress *progres
         if (batch.wait_seconds > pull->longest_wait_s)
             pull->longest_wait_s = batch.wait_seconds;
         feed_release(pull->feed, &batch);
-        progress_update(progress, pull->samples + samples, NULL);
+        feed_counts(&pull->counts, pull->feed);
+        char detail[96];
+        snprintf(detail, sizeof(detail), "%" PRIu64 " asked again, %" PRIu64 " connections lost",
+                 pull->counts.reasked, pull->counts.lost);
+        progress_update(progress, pull->samples + samples, detail);
     }
     if (code)
         return code;
