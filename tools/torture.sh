@@ -225,7 +225,7 @@ row_pause() {
     kill -STOP "$pid"
     for n in $(seq 60); do now=$(anon_mib "${pids[0]}"); most=$(awk "BEGIN { print ($now > $most) ? $now : $most }"); sleep 1; done
     kill -CONT "$pid"
-    budget=$(sed -n 's/.*memory: at most \([0-9]*\) MiB.*/\1/p' "$dir/log0" | tail -1)
+    budget=$(sed -n 's/.*memory: about \([0-9.]*\) MiB with.*/\1/p' "$dir/log0" | tail -1)
     row "trainer paused for 60 s at full credit: the loader's memory" "$most MiB of $budget MiB" "<= budget + 5 %" "$most <= 1.05 * $budget"
     sleep 3
     kill -STOP "${pids[0]}"
