@@ -134,7 +134,7 @@ startup() {
     rm -f many.lmdb
 }
 
-# in_group BYTES COMMAND...: with so much memory, its page cache included.
+# in_group BYTES COMMAND...: with so much memory, its page cache included. Takes the place of the shell.
 in_group() {
     local bytes=$1 group; shift
     if [ -f /sys/fs/cgroup/memory/memory.limit_in_bytes ]; then
@@ -144,7 +144,7 @@ in_group() {
         group=/sys/fs/cgroup/satchel-torture
         mkdir -p $group && echo "$bytes" >$group/memory.max || return 1
     fi
-    sh -c 'echo $$ >"$0/cgroup.procs" && exec "$@"' $group "$@"
+    exec sh -c 'echo $$ >"$0/cgroup.procs" && exec "$@"' $group "$@"
 }
 
 # feed_rate LIMIT OPTION: images/s of an epoch from one loader, the store not in the cache.
@@ -166,7 +166,7 @@ feed_rate() {
 larger() {
     [ -f big.lmdb ] || { many 20; packed big.lmdb --source folder many-20 --jobs 2 >/dev/null; }
     bytes=$(stat -c %s big.lmdb)
-    if ! in_group $((bytes / 4)) true 2>/dev/null; then
+    if ! (in_group $((bytes / 4)) true) 2>/dev/null; then
         row larger "skipped: no memory cgroup can be made here"
         return
     fi
