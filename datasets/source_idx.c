@@ -15,6 +15,7 @@
 #include "datasets/filters.h"
 #include "datasets/source.h"
 #include "datasets/spill.h"
+#include "datasets/store.h"
 
 enum {
     DIMENSIONS_MAX = 3,
@@ -129,10 +130,30 @@ static int check_sizes(const struct idx *images, const struct idx *labels)
     if (images->size[0] == 0)
         return err_set(ERR_DATA, "%s: holds no images", images->path);
     if (images->size[1] < 1 || images->size[1] > UINT16_MAX || images->size[2] < 1 ||
-        images->size[2] > UINT16_MAX)
+        images->size[2] > UINT16_MAX ||
+        (uint64_t)images->size[1] * images->size[2] > STORE_RECORD_BYTES_MAX)
         return err_set(ERR_DATA, "%s: images of %" PRIu32 " x %" PRIu32 " px", images->path,
                        images->size[2], images->size[1]);
     return 0;
+}
+
+/* The file may say any count; memory is taken as labels come. */
+static int read_labels(struct idx *labels, uint8_t **values)
+{
+    size_t room = 0, count = labels->size[0];
+    int code = 0;
+    *values = NULL;
+    for (size_t used = 0; !code && used < count; used = room) {
+        size_t wanted = room ? 2 * room : READ_BYTES;
+        wanted = wanted < count ? wanted : count;
+        uint8_t *grown = realloc(*values, wanted);
+        if (!grown)
+            return err_set(ERR_NOMEM, "out of memory for labels");
+        *values = grown;
+        room = wanted;
+        code = read_exactly(labels, grown + used, room - used);
+    }
+    return code;
 }
 
 static uint8_t highest(const uint8_t *labels, uint32_t count)
@@ -149,11 +170,7 @@ static int load(struct source *source, const struct source_request *request, str
     uint8_t *values = NULL;
     int code = check_sizes(images, labels);
     if (!code)
-        values = malloc(labels->size[0]);
-    if (!code && !values)
-        code = err_set(ERR_NOMEM, "out of memory for labels");
-    if (!code)
-        code = read_exactly(labels, values, labels->size[0]);
+        code = read_labels(labels, &values);
     if (!code)
         code = expect_end(labels);
     if (!code)

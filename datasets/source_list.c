@@ -109,6 +109,11 @@ int list_number_classes(struct source_list *list, const struct source_request *r
             code = list_add_class(list, request->class_ids[i], &index);
         return code;
     }
+    /* A class of these must be empty; one strange label shall not make a million of them. */
+    if (!request->allow_empty && count > list->count)
+        return err_set(ERR_DATA,
+                       "labels up to %u, but %zu samples: there are classes without files", most,
+                       list->count);
     if (count < request->least_classes)
         count = request->least_classes;
     int width = snprintf(id, sizeof id, "%zu", count - 1);

@@ -56,8 +56,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
     char path[2][PATH_BYTES];
     const char *inputs[2] = {path[0], path[1]};
-    struct source_request request = {
-        .inputs = inputs, .input_count = 1, .out = "/dev/shm/x", .allow_empty = true};
+    struct source_request request = {.inputs = inputs, .input_count = 1, .out = "/dev/shm/x"};
     for (int i = 0; i < 2; i++)
         snprintf(path[i], PATH_BYTES, "/proc/self/fd/%d", files[i]);
 #if defined(FUZZ_TAR)
@@ -75,6 +74,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     fill(files[0], data + 2, first);
     fill(files[1], data + 2 + first, bytes - 2 - first);
     request.input_count = 2;
+    request.allow_empty = true; /* as satchel-pack has it */
     read_all("idx", &request);
 #else
     fill(files[0], data, bytes);

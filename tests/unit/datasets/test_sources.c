@@ -478,6 +478,9 @@ static void test_refuses_rec(void **state)
         expect_refused(&job, ERR_DATA, cases[i].word);
         file.data[cases[i].at] = kept;
     }
+    memcpy(file.data + 12, (uint8_t[]){0, 0, 0xc8, 0x41}, 4); /* 25.0 as float32 */
+    write_file(directory, "bad.rec", file.data, file.count);
+    expect_refused(&job, ERR_DATA, "labels up to 25, but 15 samples");
     write_file(directory, "bad.rec", file.data, file.count - 1);
     expect_refused(&job, ERR_DATA, "truncated");
     free(file.data);
