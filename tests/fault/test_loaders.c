@@ -118,7 +118,8 @@ static void stopped_is_overtaken_and_its_answer_dropped(void **state)
     finish(&midway, *state);
     assert_int_equal(counts_of(midway.feed).duplicates, 0);
     kill(midway.loaders[0].pid, SIGCONT);
-    stream_await(counts_of(midway.feed).duplicates == 1, 30);
+    /* Its answer is dropped; on a machine so slow that it was given up before, there is none. */
+    stream_await(counts_of(midway.feed).duplicates == 1 || counts_of(midway.feed).lost == 1, 30);
     feed_close(midway.feed);
     for (int i = 0; i < 2; i++)
         assert_int_equal(stream_stop(&midway.loaders[i]), 0);
@@ -228,7 +229,8 @@ static void other_class_ids_of_val_are_refused(void **state)
     assert_int_equal(stream_stop(&loader), 0);
 }
 
-/* Without a loader: the stall limit ends the wait, and a loader that appears goes on with it. */
+/* Without a loader: the stall limit ends the wait, and within 2 s of a loader being back chunks
+ * come again. */
 static void all_gone_and_back(void **state)
 {
     struct place *place = *state;
@@ -257,7 +259,10 @@ static void all_gone_and_back(void **state)
     assert_true(done < batches);
     stream_start(&loader, place->directory, endpoint, place->data, 1, 0);
     stream_wait_ready(&loader);
-    stream_await(counts_of(feed).loaders == 1, 30);
+    int64_t back_ns = clock_ns();
+    uint64_t before = chunks_arrived(feed);
+    stream_await(chunks_arrived(feed) > before, 30);
+    assert_true(clock_ns() - back_ns < INT64_C(2000000000));
     stream_pull(feed, batches - done, &receipt);
     stream_assert_equal(receipt, stream_offline_receipt(place->train, &spec, 0));
     feed_close(feed);
