@@ -98,10 +98,24 @@ static int best(const struct model *model, int at)
     return first;
 }
 
-static int compare(int *agree, struct model models[2], const struct store *store, int count)
+struct counts {
+    int agree, right[2];
+};
+
+static void count_batch(struct counts *counts, const struct model models[2])
+{
+    for (int i = 0; i < BATCH; i++) {
+        int a = best(&models[0], i), b = best(&models[1], i), label = (int)models[0].labels[i].a;
+        counts->agree += a == b;
+        counts->right[0] += a == label;
+        counts->right[1] += b == label;
+    }
+}
+
+static int compare(struct counts *counts, struct model models[2], const struct store *store,
+                   int count)
 {
     uint32_t stride = store_meta(store)->sample_count / (uint32_t)count;
-    *agree = 0;
     for (int begin = 0; begin < count; begin += BATCH) {
         for (int i = 0; i < BATCH; i++) {
             struct store_record record;
@@ -116,15 +130,15 @@ static int compare(int *agree, struct model models[2], const struct store *store
             code = run(&models[1]);
         if (code)
             return code;
-        for (int i = 0; i < BATCH; i++)
-            *agree += best(&models[0], i) == best(&models[1], i);
+        count_batch(counts, models);
     }
     return 0;
 }
 
 int main(int argc, char **argv)
 {
-    int count = argc == 5 ? atoi(argv[2]) / BATCH * BATCH : 0, agree = 0;
+    int count = argc == 5 ? atoi(argv[2]) / BATCH * BATCH : 0;
+    struct counts counts = {0};
     if (count < BATCH) {
         fprintf(stderr, "usage: %s STORE.lmdb COUNT CUDA.safetensors DNNL.safetensors\n", argv[0]);
         return 2;
@@ -137,11 +151,12 @@ int main(int argc, char **argv)
     if (!code)
         code = model_open(&models[1], &backend_dnnl, PRECISION_FP32, argv[4]);
     if (!code)
-        code = compare(&agree, models, store, count);
+        code = compare(&counts, models, store, count);
     if (code)
         fprintf(stderr, "%s: %s\n", argv[0], err_message());
     else
-        printf("agree %d of %d\n", agree, count);
+        printf("agree %d of %d, right %d and %d\n", counts.agree, count, counts.right[0],
+               counts.right[1]);
     model_close(&models[0]);
     model_close(&models[1]);
     store_close(store);
