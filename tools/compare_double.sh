@@ -5,12 +5,12 @@
 # validation images agree to 98 %. Both begin with weights that oneDNN has trained for a while: a net that knows little is undecided
 # about many images, and a learning rate that is large for it tears any two runs apart. Needs no GPU; minutes, for the double is slow.
 #   compare_double.sh [BUILD]     a build tree with tests (default: build)
-#   STEPS (100)   WARM (300: steps of 64 before)   BATCH (32; two micro-batches)   IMAGES (1000; 0: predictions are not compared)
+#   STEPS (100)   WARM (220: steps of 64 before)   BATCH (32; two micro-batches)   IMAGES (1000; 0: predictions are not compared)
 #   COMPARE_WORK  where everything goes (default: a temporary directory)
 set -eu
 cd "$(dirname "$0")/.."
 build=$(cd "${1:-build}" && pwd)
-steps=${STEPS:-100} warm=${WARM:-300} batch=${BATCH:-32} images=${IMAGES:-1000}
+steps=${STEPS:-100} warm=${WARM:-220} batch=${BATCH:-32} images=${IMAGES:-1000}
 data=/usr/share/datasets/fashion-mnist
 [ -f "$data/train-images-idx3-ubyte.gz" ] || {
     echo "skipped: no $data (Debian's dataset-fashion-mnist)"
