@@ -23,7 +23,7 @@ enum {
     EPOCHS = 5,
     STEPS = EPOCHS * (TRAIN_SAMPLES / TOTAL_BATCH),
     ARGUMENTS_MAX = 64,
-    TEXT_BYTES = 1 << 20,
+    TEXT_BYTES = 64 << 20,
     STOPPED = 3, /* exit status: stopped, resumable */
     WAIT_SECONDS = 60,
 };
