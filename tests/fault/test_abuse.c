@@ -136,15 +136,21 @@ static void assert_within_memory(const struct served *served)
 #endif
 }
 
-/* Serves beside the hostile process until that has ended. */
+/* Serves beside the hostile process until the loader says so of it, or (NULL) until that ends. */
 static void outlast(const struct served *served, pid_t pid, const char *says)
 {
     int status;
+    pid_t ended;
     do {
         assert_serves(served);
-    } while (waitpid(pid, &status, WNOHANG) == 0);
+        ended = waitpid(pid, &status, WNOHANG);
+    } while (ended == 0 && !(says && stream_log_has(&served->loader, says)));
     if (says)
         stream_await(stream_log_has(&served->loader, says), 30);
+    if (ended == 0) {
+        kill(pid, SIGKILL);
+        waitpid(pid, &status, 0);
+    }
     assert_serves(served);
     assert_within_memory(served);
 }
@@ -152,7 +158,8 @@ static void outlast(const struct served *served, pid_t pid, const char *says)
 static void abuse(const char *mode, const char *key, const char *says)
 {
     outlast(&place.keyed,
-            start_hostile(mode, place.keyed.endpoint, "2", in_keys(key), in_keys("loader.pub")),
+            start_hostile(mode, place.keyed.endpoint, says ? "60" : "2", in_keys(key),
+                          in_keys("loader.pub")),
             says);
 }
 
@@ -177,7 +184,7 @@ static void reading_nothing(void **state)
 static void a_message_without_end(void **state)
 {
     (void)state;
-    outlast(&place.plain, start_hostile("endless", place.plain.endpoint, "2", "0", NULL),
+    outlast(&place.plain, start_hostile("endless", place.plain.endpoint, "60", "0", NULL),
             "it sends a message without end");
 }
 
