@@ -25,6 +25,8 @@ enum {
     FIRST_WINDOW = 2,
     RETRY_MS = 100,
     RETRY_MAX_MS = 1000,
+    STALLED_RETRY_MS = 1000, /* lost with requests overdue: twice as long each time in a row ... */
+    STALLED_DOUBLINGS = 6,   /* ... so often */
     MESSAGE_SLACK = 256 << 10,
 };
 
@@ -72,30 +74,53 @@ static void hang_up(struct feed *feed, int number, bool lost)
     peer->sock = NULL;
 }
 
+static bool has_overdue(const struct peer *peer)
+{
+    for (unsigned i = 0; i < peer->request_count; i++)
+        if (peer->requests[i].overdue)
+            return true;
+    return false;
+}
+
+/* How long to leave it alone. One that comes back at once only to let its requests go overdue again
+ * would hold up the run each time. */
+static int64_t retry_wait_ms(struct peer *peer, bool steady, bool stalled)
+{
+    peer->failures = steady ? 0 : peer->failures + 1;
+    peer->stalls = stalled ? peer->stalls + 1 : steady ? 0 : peer->stalls;
+    if (stalled) {
+        unsigned shift = peer->stalls - 1;
+        return (int64_t)STALLED_RETRY_MS << (shift < STALLED_DOUBLINGS ? shift : STALLED_DOUBLINGS);
+    }
+    unsigned shift = peer->failures < 6 ? peer->failures : 6;
+    int64_t wait_ms = (int64_t)RETRY_MS << shift;
+    return wait_ms < RETRY_MAX_MS ? wait_ms : RETRY_MAX_MS;
+}
+
 void feed_peer_lose(struct feed *feed, int number, const char *why)
 {
     struct peer *peer = feed->peers[number];
     int64_t now = clock_ns();
-    bool was_leaving = peer->state == PEER_LEAVING;
+    bool was_leaving = peer->state == PEER_LEAVING, stalled = has_overdue(peer);
+    bool steady = peer->greeted_ns && now - peer->greeted_ns > ns_of(STEADY);
+    int64_t wait_ms = retry_wait_ms(peer, steady, stalled);
     if (peer->state == PEER_READY) {
         pthread_mutex_lock(&feed->lock);
         feed->counts.lost++;
         pthread_mutex_unlock(&feed->lock);
     }
-    if (peer->state == PEER_READY || was_leaving)
+    if (stalled)
+        log_warn("loader %s: %s, with requests overdue; they are asked for elsewhere, and it is "
+                 "tried again in %.0f s",
+                 peer->endpoint, why, (double)wait_ms * 1e-3);
+    else if (peer->state == PEER_READY || was_leaving)
         log_info("loader %s: %s%s", peer->endpoint, why,
                  peer->request_count ? "; what it had is asked for elsewhere" : "");
-    bool steady = peer->greeted_ns && now - peer->greeted_ns > ns_of(STEADY);
-    peer->failures = steady ? 0 : peer->failures + 1;
     hang_up(feed, number, !was_leaving);
     peer->state = PEER_CLOSED;
     peer->greeted_ns = 0;
     peer->opened_ns = now;
     peer->said_missing = false;
-    unsigned shift = peer->failures < 6 ? peer->failures : 6;
-    int64_t wait_ms = (int64_t)RETRY_MS << shift;
-    if (wait_ms > RETRY_MAX_MS)
-        wait_ms = RETRY_MAX_MS;
     peer->retry_ns = now + wait_ms * 1000000;
 }
 

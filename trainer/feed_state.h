@@ -103,6 +103,7 @@ struct peer { /* owner: io */
     int64_t heard_ns;  /* last message of any kind */
     int64_t opened_ns, greeted_ns, retry_ns;
     unsigned failures; /* connections lost in a row, for the back-off */
+    unsigned stalls;   /* ... with requests overdue */
     bool said_missing, unlisted;
     unsigned key_at, key_rounds; /* of --server-keys: which is tried, how often all were */
     bool probing;                /* it is tried without keys, to tell why those do not fit */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* slow-link PORT HOST PORT DELAY_MS MBIT: a TCP relay on 127.0.0.1 that delays what passes, each
- * way, and lets MBIT megabits a second of each direction of all connections together through (0: no
- * limit). For machines whose kernel has no netem; prints nothing, ends on a signal. */
+/* slow-link PORT HOST PORT DELAY_MS MBIT [BYTES]: a TCP relay on 127.0.0.1 that delays what passes,
+ * each way, and lets MBIT megabits a second of each direction of all connections together through
+ * (0: no limit). With BYTES only what comes back from HOST is limited, once so much of it came over
+ * a connection. For machines whose kernel has no netem; prints nothing, ends on a signal. */
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -28,7 +29,8 @@ struct piece {
 /* One direction of one connection. */
 struct flow {
     int from, to;
-    bool ended; /* nothing more comes in */
+    bool ended;     /* nothing more comes in */
+    uint64_t taken; /* bytes, ever */
     struct piece pieces[PIECES];
     unsigned first, count;
     size_t bytes;
@@ -42,6 +44,8 @@ struct link {
 static struct link links[LINKS_MAX];
 static int64_t delay_ns, free_ns[2]; /* when each direction's line is free again */
 static double ns_per_byte;
+static uint64_t free_bytes; /* of a connection, before the limit */
+static bool back_only;
 
 static int listen_on(int port)
 {
@@ -105,7 +109,10 @@ static bool has_room(const struct flow *flow)
 static void take_in(struct flow *flow, int direction)
 {
     struct piece *piece = &flow->pieces[(flow->first + flow->count) % PIECES];
-    ssize_t got = recv(flow->from, piece->data, PIECE_BYTES, MSG_DONTWAIT);
+    bool limited = direction == 1 ? flow->taken >= free_bytes : !back_only;
+    /* A slow line passes bytes on one by one. */
+    size_t most = limited && ns_per_byte > 1e6 ? 1 : PIECE_BYTES;
+    ssize_t got = recv(flow->from, piece->data, most, MSG_DONTWAIT);
     if (got <= 0) {
         flow->ended = got == 0 || (errno != EAGAIN && errno != EINTR);
         return;
@@ -113,8 +120,10 @@ static void take_in(struct flow *flow, int direction)
     int64_t now = clock_ns();
     if (free_ns[direction] < now)
         free_ns[direction] = now;
-    free_ns[direction] += (int64_t)((double)got * ns_per_byte);
-    piece->due_ns = free_ns[direction] + delay_ns;
+    if (limited)
+        free_ns[direction] += (int64_t)((double)got * ns_per_byte);
+    piece->due_ns = (limited ? free_ns[direction] : now) + delay_ns;
+    flow->taken += (uint64_t)got;
     piece->bytes = (size_t)got;
     piece->sent = 0;
     flow->count++;
@@ -161,14 +170,16 @@ static void serve(struct link *link)
 
 int main(int argc, char **argv)
 {
-    if (argc != 6) {
-        fprintf(stderr, "usage: slow-link PORT HOST PORT DELAY_MS MBIT\n");
+    if (argc != 6 && argc != 7) {
+        fprintf(stderr, "usage: slow-link PORT HOST PORT DELAY_MS MBIT [BYTES]\n");
         return 2;
     }
     int listener = listen_on(atoi(argv[1]));
     double mbit = strtod(argv[5], NULL);
     delay_ns = (int64_t)(strtod(argv[4], NULL) * 1e6);
     ns_per_byte = mbit > 0 ? 8e3 / mbit : 0;
+    back_only = argc == 7;
+    free_bytes = back_only ? strtoull(argv[6], NULL, 10) : 0;
     if (listener < 0) {
         perror("slow-link: listening");
         return 1;

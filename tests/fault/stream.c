@@ -22,8 +22,12 @@
 #include "datasets/store.h"
 #include "loader/sample.h"
 #include "proto/receipt.h"
+#include "proto/sock.h"
 
 enum { IMAGE_BYTES = STREAM_SIZE_PX * STREAM_SIZE_PX * STREAM_CHANNELS, START_SECONDS = 60 };
+
+static char capture_path[STREAM_PATH_BYTES];
+static int capture_kept = -1;
 
 int64_t stream_deadline(double seconds)
 {
@@ -32,8 +36,11 @@ int64_t stream_deadline(double seconds)
 
 void stream_check_deadline(int64_t end_ns, const char *condition)
 {
-    if (clock_ns() > end_ns)
+    if (clock_ns() > end_ns) {
+        if (capture_kept >= 0)
+            free(stream_capture_end()); /* shows it */
         fail_msg("not in time: %s", condition);
+    }
     const struct timespec pause = {0, 1000000};
     nanosleep(&pause, NULL);
 }
@@ -121,13 +128,34 @@ void stream_start(struct stream_loader *loader, const char *directory, const cha
         become_loader(program, arguments, loader->log);
 }
 
-void stream_wait_ready(const struct stream_loader *loader)
+static void read_text(char *text, size_t text_bytes, const char *path)
+{
+    FILE *file = fopen(path, "r");
+    size_t bytes = file ? fread(text, 1, text_bytes - 1, file) : 0;
+    text[bytes] = 0;
+    if (file)
+        fclose(file);
+}
+
+void stream_wait_ready(struct stream_loader *loader)
 {
     stream_await(access(loader->ready, R_OK) == 0, START_SECONDS)
     {
         if (waitpid(loader->pid, NULL, WNOHANG) == loader->pid)
             fail_msg("the loader ended at its start");
     }
+    read_text(loader->endpoint, sizeof(loader->endpoint), loader->ready);
+}
+
+void stream_free_endpoint(char endpoint[STREAM_PATH_BYTES])
+{
+    struct sock_context *context;
+    struct sock *sock;
+    assert_int_equal(sock_context_open(&context, 1), 0);
+    assert_int_equal(sock_bind(&sock, context, "tcp://127.0.0.1:*", 1, NULL), 0);
+    snprintf(endpoint, STREAM_PATH_BYTES, "%s", sock_endpoint(sock));
+    sock_close(sock, 0);
+    sock_context_close(context);
 }
 
 static int wait_end(pid_t pid)
@@ -144,21 +172,20 @@ void stream_kill(struct stream_loader *loader)
     loader->pid = 0;
 }
 
+void stream_pause(const struct stream_loader *loader)
+{
+    int status;
+    assert_int_equal(kill(loader->pid, SIGSTOP), 0);
+    assert_int_equal(waitpid(loader->pid, &status, WUNTRACED), loader->pid);
+    assert_true(WIFSTOPPED(status));
+}
+
 int stream_stop(struct stream_loader *loader)
 {
     kill(loader->pid, SIGTERM);
     int status = wait_end(loader->pid);
     loader->pid = 0;
     return status;
-}
-
-static void read_text(char *text, size_t text_bytes, const char *path)
-{
-    FILE *file = fopen(path, "r");
-    size_t bytes = file ? fread(text, 1, text_bytes - 1, file) : 0;
-    text[bytes] = 0;
-    if (file)
-        fclose(file);
 }
 
 int stream_run(const char *const *arguments, char *text, size_t text_bytes)
@@ -178,9 +205,6 @@ int stream_run(const char *const *arguments, char *text, size_t text_bytes)
     return status;
 }
 
-static char capture_path[STREAM_PATH_BYTES];
-static int capture_kept = -1;
-
 void stream_capture_begin(const char *directory)
 {
     snprintf(capture_path, sizeof(capture_path), "%s/stderr", directory);
@@ -196,6 +220,7 @@ char *stream_capture_end(void)
     fflush(stderr);
     dup2(capture_kept, STDERR_FILENO);
     close(capture_kept);
+    capture_kept = -1;
     char *text = malloc(1 << 16);
     assert_non_null(text);
     read_text(text, 1 << 16, capture_path);

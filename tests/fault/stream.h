@@ -42,8 +42,13 @@ struct stream_loader {
  * Does not wait. */
 void stream_start(struct stream_loader *loader, const char *directory, const char *endpoint,
                   const char *const *data, int workers, int credits);
-void stream_wait_ready(const struct stream_loader *loader);
+/* Until it listens; loader->endpoint is then where (a port of * is resolved). */
+void stream_wait_ready(struct stream_loader *loader);
+/* A tcp:// endpoint on a port that nobody uses at the moment. */
+void stream_free_endpoint(char endpoint[STREAM_PATH_BYTES]);
 void stream_kill(struct stream_loader *loader); /* SIGKILL, and waits for the end */
+/* SIGSTOP, and waits until all of its threads stand still. */
+void stream_pause(const struct stream_loader *loader);
 /* SIGTERM; the exit status, or -1 when it ended otherwise. */
 int stream_stop(struct stream_loader *loader);
 /* Runs the loader to its end with these arguments (after the program's name, NULL-terminated) and

@@ -25,15 +25,10 @@
 
 enum { SAMPLES = 256, BUFFER_MIB = 128, SLACK_MIB = 200 };
 
-struct served {
-    struct stream_loader loader;
-    char endpoint[STREAM_PATH_BYTES];
-};
-
 static struct {
     const char *directory;
     char train[TESTING_PATH_BYTES], data[TESTING_PATH_BYTES + 8], keys[TESTING_PATH_BYTES];
-    struct served keyed, plain;
+    struct stream_loader keyed, plain;
 } place;
 
 static const char *in_keys(const char *name)
@@ -45,15 +40,10 @@ static const char *in_keys(const char *name)
     return paths[at];
 }
 
-static void serve(struct served *served, const char *const *arguments)
+static void serve(struct stream_loader *loader, const char *const *arguments)
 {
-    stream_start(&served->loader, place.directory, "tcp://127.0.0.1:*", arguments, 1, 4);
-    stream_wait_ready(&served->loader);
-    uint8_t *endpoint;
-    size_t bytes;
-    assert_int_equal(file_read(&endpoint, &bytes, served->loader.ready, 1000), 0);
-    snprintf(served->endpoint, sizeof(served->endpoint), "%s", (const char *)endpoint);
-    free(endpoint);
+    stream_start(loader, place.directory, "tcp://127.0.0.1:*", arguments, 1, 4);
+    stream_wait_ready(loader);
 }
 
 /* The keys of all sides lie in one directory, which serves as allow-list and as server keys. */
@@ -82,7 +72,7 @@ static int open_place(void **state)
 static int close_place(void **state)
 {
     (void)state;
-    return stream_stop(&place.keyed.loader) | stream_stop(&place.plain.loader);
+    return stream_stop(&place.keyed) | stream_stop(&place.plain);
 }
 
 /* hostile MODE ENDPOINT SECONDS FIRST [SECOND] */
@@ -102,10 +92,10 @@ static pid_t start_hostile(const char *mode, const char *endpoint, const char *s
     return pid;
 }
 
-static void assert_serves(const struct served *served)
+static void assert_serves(const struct stream_loader *loader)
 {
-    bool keyed = served == &place.keyed;
-    const struct feed_config config = {.loaders = served->endpoint,
+    bool keyed = loader == &place.keyed;
+    const struct feed_config config = {.loaders = loader->endpoint,
                                        .run = "honest",
                                        .stall_limit_seconds = 60,
                                        .prefetch_bytes = 1,
@@ -119,14 +109,14 @@ static void assert_serves(const struct served *served)
 }
 
 /* The most memory that the loader ever had. A sanitizer's own memory is not the loader's. */
-static void assert_within_memory(const struct served *served)
+static void assert_within_memory(const struct stream_loader *loader)
 {
 #ifdef __SANITIZE_ADDRESS__
-    (void)served;
+    (void)loader;
 #else
     char path[64], line[256];
     unsigned long kib = 0;
-    snprintf(path, sizeof(path), "/proc/%d/status", (int)served->loader.pid);
+    snprintf(path, sizeof(path), "/proc/%d/status", (int)loader->pid);
     FILE *file = fopen(path, "r");
     assert_non_null(file);
     while (fgets(line, sizeof(line), file))
@@ -137,22 +127,22 @@ static void assert_within_memory(const struct served *served)
 }
 
 /* Serves beside the hostile process until the loader says so of it, or (NULL) until that ends. */
-static void outlast(const struct served *served, pid_t pid, const char *says)
+static void outlast(const struct stream_loader *loader, pid_t pid, const char *says)
 {
     int status;
     pid_t ended;
     do {
-        assert_serves(served);
+        assert_serves(loader);
         ended = waitpid(pid, &status, WNOHANG);
-    } while (ended == 0 && !(says && stream_log_has(&served->loader, says)));
+    } while (ended == 0 && !(says && stream_log_has(loader, says)));
     if (says)
-        stream_await(stream_log_has(&served->loader, says), 30);
+        stream_await(stream_log_has(loader, says), 30);
     if (ended == 0) {
         kill(pid, SIGKILL);
         waitpid(pid, &status, 0);
     }
-    assert_serves(served);
-    assert_within_memory(served);
+    assert_serves(loader);
+    assert_within_memory(loader);
 }
 
 static void abuse(const char *mode, const char *key, const char *says)
@@ -192,14 +182,8 @@ static void a_message_without_end(void **state)
 static void a_loader_without_end(void **state)
 {
     (void)state;
-    struct sock_context *context;
-    struct sock *sock; /* finds a free port */
     char endpoint[STREAM_PATH_BYTES], both[2 * STREAM_PATH_BYTES + 2];
-    assert_int_equal(sock_context_open(&context, 1), 0);
-    assert_int_equal(sock_bind(&sock, context, "tcp://127.0.0.1:*", 1, NULL), 0);
-    snprintf(endpoint, sizeof(endpoint), "%s", sock_endpoint(sock));
-    sock_close(sock, 0);
-    sock_context_close(context);
+    stream_free_endpoint(endpoint);
     snprintf(both, sizeof(both), "%s,%s", place.plain.endpoint, endpoint);
     pid_t pid = start_hostile("endless-loader", endpoint, "60", "0", NULL);
     const struct feed_config config = {.loaders = both, .stall_limit_seconds = 60};

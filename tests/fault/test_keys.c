@@ -80,7 +80,7 @@ static const char *secret(const char *name)
 
 struct served {
     struct stream_loader loader;
-    char endpoint[STREAM_PATH_BYTES], metrics[TESTING_PATH_BYTES];
+    char metrics[TESTING_PATH_BYTES];
 };
 
 /* allow NULL: plain text. */
@@ -95,11 +95,6 @@ static void serve(struct served *served, const char *allow)
         secret("loader"), "--allow",        allow,           NULL};
     stream_start(&served->loader, place.directory, "tcp://127.0.0.1:*", data, 1, 0);
     stream_wait_ready(&served->loader);
-    uint8_t *endpoint;
-    size_t bytes;
-    assert_int_equal(file_read(&endpoint, &bytes, served->loader.ready, 1000), 0);
-    snprintf(served->endpoint, sizeof(served->endpoint), "%s", (const char *)endpoint);
-    free(endpoint);
 }
 
 static unsigned long long sent_bytes(const struct served *served)
@@ -166,7 +161,7 @@ static void the_right_keys(void **state)
     make_directory(allow, "trainer");
     make_directory(servers, "loader");
     serve(&served, allow);
-    expect_stream(served.endpoint, secret("trainer"), servers);
+    expect_stream(served.loader.endpoint, secret("trainer"), servers);
     end(&served, true, "with key trainer at 127.0.0.1");
 }
 
@@ -186,12 +181,13 @@ static void the_right_key_among_others(void **state)
     }
     copy_key(servers, "loader", "zz-the-last");
     serve(&served, allow);
-    expect_stream(served.endpoint, secret("trainer"), servers);
+    expect_stream(served.loader.endpoint, secret("trainer"), servers);
     /* A file named after the host pins: now no other key will do. */
     copy_key(servers, "other", "127.0.0.1");
-    expect_refusal(served.endpoint, secret("trainer"), servers, "127.0.0.1.pub");
-    copy_key(servers, "loader", strrchr(served.endpoint, '/') + 1); /* HOST:PORT is nearer still */
-    expect_stream(served.endpoint, secret("trainer"), servers);
+    expect_refusal(served.loader.endpoint, secret("trainer"), servers, "127.0.0.1.pub");
+    copy_key(servers, "loader",
+             strrchr(served.loader.endpoint, '/') + 1); /* HOST:PORT is nearer still */
+    expect_stream(served.loader.endpoint, secret("trainer"), servers);
     end(&served, true, NULL);
 }
 
@@ -202,7 +198,7 @@ static void no_key(void **state)
     char allow[TESTING_PATH_BYTES];
     make_directory(allow, "trainer");
     serve(&served, allow);
-    expect_refusal(served.endpoint, NULL, NULL, "it wants keys");
+    expect_refusal(served.loader.endpoint, NULL, NULL, "it wants keys");
     stream_await(stream_log_has(&served.loader, "turned away a connection"), 30);
     end(&served, false, NULL);
 }
@@ -214,7 +210,7 @@ static void keys_against_plain(void **state)
     char servers[TESTING_PATH_BYTES];
     make_directory(servers, "loader");
     serve(&served, NULL);
-    expect_refusal(served.endpoint, secret("trainer"), servers, "it does not use keys");
+    expect_refusal(served.loader.endpoint, secret("trainer"), servers, "it does not use keys");
     stream_await(stream_log_has(&served.loader, "turned away a connection"), 30);
     end(&served, false, NULL);
 }
@@ -227,7 +223,7 @@ static void wrong_trainer_key(void **state)
     make_directory(allow, "trainer");
     make_directory(servers, "loader");
     serve(&served, allow);
-    expect_refusal(served.endpoint, secret("stranger"), servers,
+    expect_refusal(served.loader.endpoint, secret("stranger"), servers,
                    "does not allow this trainer's key");
     char text[KEY_TEXT_BYTES], line[200];
     struct key_pair stranger;
@@ -246,7 +242,7 @@ static void wrong_loader_key(void **state)
     make_directory(allow, "trainer");
     make_directory(servers, "other");
     serve(&served, allow);
-    expect_refusal(served.endpoint, secret("trainer"), servers, "none of the 1 keys");
+    expect_refusal(served.loader.endpoint, secret("trainer"), servers, "none of the 1 keys");
     stream_await(stream_log_has(&served.loader, "it takes this loader for one with another key"),
                  30);
     end(&served, false, NULL);
@@ -261,13 +257,13 @@ static void nobody_is_allowed(void **state)
     make_directory(servers, "loader");
     serve(&served, allow);
     assert_true(stream_log_has(&served.loader, "holds no key"));
-    expect_refusal(served.endpoint, secret("trainer"), servers,
+    expect_refusal(served.loader.endpoint, secret("trainer"), servers,
                    "does not allow this trainer's key");
     /* Once a key is there and the list is read again, its owner is let in. */
     copy_key(allow, "trainer", "trainer");
     assert_int_equal(kill(served.loader.pid, SIGHUP), 0);
     stream_await(stream_log_has(&served.loader, "1 trainer key is allowed"), 30);
-    expect_stream(served.endpoint, secret("trainer"), servers);
+    expect_stream(served.loader.endpoint, secret("trainer"), servers);
     end(&served, true, NULL);
 }
 
@@ -281,8 +277,8 @@ static void revoked_while_it_pulls(void **state)
     make_directory(servers, "loader");
     serve(&served, allow);
     struct feed *feed, *beside;
-    assert_int_equal(try_feed(&feed, served.endpoint, secret("trainer"), servers), 0);
-    assert_int_equal(try_feed(&beside, served.endpoint, secret("other"), servers), 0);
+    assert_int_equal(try_feed(&feed, served.loader.endpoint, secret("trainer"), servers), 0);
+    assert_int_equal(try_feed(&beside, served.loader.endpoint, secret("other"), servers), 0);
     struct spec spec = stream_spec(SPEC_WIRE_FP16);
     const struct feed_range range = stream_range(feed, &spec, 0);
     struct hash128 receipt = {0, 0};
@@ -305,7 +301,7 @@ static void revoked_while_it_pulls(void **state)
     assert_int_equal(code, ERR_PEER);
     assert_non_null(strstr(err_message(), "taken off the allow-list"));
     feed_close(feed);
-    expect_refusal(served.endpoint, secret("trainer"), servers,
+    expect_refusal(served.loader.endpoint, secret("trainer"), servers,
                    "does not allow this trainer's key");
     /* Its neighbour never noticed. */
     receipt = (struct hash128){0, 0};

@@ -84,7 +84,7 @@ static void get_midway(struct midway *midway, const struct place *place)
     stream_pull(midway->feed, midway->done, &midway->receipt);
     uint64_t ahead = (midway->done + 2) * STREAM_MICRO_BATCH / STREAM_CHUNK;
     stream_await(chunks_arrived(midway->feed) == ahead, 30);
-    kill(midway->loaders[0].pid, SIGSTOP);
+    stream_pause(&midway->loaders[0]);
     stream_pull(midway->feed, 1, &midway->receipt);
     midway->done++;
     /* Loader 1 makes all of the next micro-batch but the chunk that is stuck at loader 0. */

@@ -20,6 +20,8 @@ struct job {
     const char *const *class_ids; /* what labels count that are numbers */
     size_t class_count;
     bool only_these;
+    const struct image_decoder *decoder; /* NULL: the real one */
+    int jobs;                            /* 0: 3 */
 };
 
 static inline int pack_job(struct pack_result *result, const struct job *job)
@@ -48,9 +50,9 @@ static inline int pack_job(struct pack_result *result, const struct job *job)
         .class_names = (const char *const *)names,
         .packed_by = "test",
         .encoding = job->raw || source->channels ? STORE_RAW : STORE_JPEG,
-        .jobs = 3,
+        .jobs = job->jobs ? job->jobs : 3,
         .skip_bad = job->skip_bad,
-        .decoder = &image_decoder,
+        .decoder = job->decoder ? job->decoder : &image_decoder,
     };
     code = pack_run(result, source, &options);
     class_names_free(names, source->list.class_count);
