@@ -3,8 +3,9 @@
 # The long forms of tests/fault: real loaders that are killed, stopped, slowed, paused, poisoned or altered, a
 # slow link, and what the wire costs. Prints one row a test: | test | result | goal | ok or NOT |.
 #   tools/torture.sh [--build DIR] --store FILE.lmdb [--seconds N] [ROW...]
-# ROWs: kill stop slow link pause poison identity wire split trainers (default: all). --seconds: of kill and link (300).
-# slow, wire, split and trainers compare rates: run them on an otherwise idle machine of two cores or more.
+# ROWs: kill stop slow link pause poison identity wire split trainers; of unwanted peers (tools/torture_peers.sh) idle churn
+# requests flood specs deaf mute lies drip. Default: all. --seconds: of kill and link (300).
+# slow, wire, split, trainers, requests, flood, specs and deaf compare rates: run them on an otherwise idle machine of two cores or more.
 # Exit status 0 only when every goal was met.
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -14,12 +15,12 @@ while [ $# -gt 0 ]; do
     --build) build=$2; shift 2 ;;
     --store) store=$2; shift 2 ;;
     --seconds) seconds=$2; shift 2 ;;
-    --help) sed -n '3,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    --help) sed -n '3,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
     -*) echo "torture.sh: no option $1 (see --help)" >&2; exit 2 ;;
     *) rows="$rows $1"; shift ;;
     esac
 done
-rows=${rows:-kill stop slow link pause poison identity wire split trainers}
+rows=${rows:-kill stop slow link pause poison identity wire split trainers idle churn requests flood specs deaf mute lies drip}
 [ -n "$store" ] || { echo "torture.sh: --store FILE.lmdb is missing (see --help)" >&2; exit 2; }
 store=$(readlink -f "$store")
 loader=$build/loader/satchel-loader faulty=$build/tests/fault/faulty-loader
@@ -338,6 +339,8 @@ row_trainers() {
     a=$(ratio "$(value both1 images_per_second)" "$one") b=$(ratio "$(value both2 images_per_second)" "$two")
     row "two trainers at different specs on one pool" "$a and $b of alone ($one, $two images/s); receipts right for $same of 2" ">= 0.45 each, receipts right" "$a >= 0.45 && $b >= 0.45 && $same == 2"
 }
+
+. tools/torture_peers.sh
 
 echo "| test | result | goal | |"
 echo "|---|---|---|---|"

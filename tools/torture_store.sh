@@ -6,7 +6,7 @@
 # 25 GB free for all rows. Rows: sources kills full damage rate memory startup larger; default all. larger needs root and memory
 # cgroups (version 1 or 2).
 set -u
-build=$(realpath "$1") images=$(realpath "$2") scratch=${3:-/tmp/satchel-torture}
+root=$(realpath "$(dirname "$0")/..") build=$(realpath "$1") images=$(realpath "$2") scratch=${3:-/tmp/satchel-torture}
 shift; shift; [ $# -eq 0 ] || shift
 rows=${*:-sources kills full damage rate memory startup larger}
 pack=$build/tools/satchel-pack inspect=$build/tools/satchel-inspect loader=$build/loader/satchel-loader feed=$build/tools/satchel-bench-feed
@@ -50,7 +50,7 @@ EOF
 }
 
 kills() {
-    if "$build/tests/unit/datasets/test_resume" "$pack" "$inspect" 30 >kills.log 2>&1; then
+    if "$build/tests/unit/datasets/test_resume" "$pack" "$inspect" "$loader" 30 >kills.log 2>&1; then
         row kills "$(sed -n 's/ kills$//p' kills.log | tail -1) kills -9 at random sizes, --resume each time: the same fingerprint, no partial store accepted"
     else
         fail kills "see $scratch/kills.log"
@@ -71,9 +71,22 @@ full() { # a file system of 24 MB, in a mount namespace of its own
     fi
 }
 
+# receipt_of STORE: as serve.sh pulls it.
+receipt_of() {
+    rm -f ready
+    "$loader" --data "train=$1" --bind "ipc://$scratch/sock" --ready-file ready --workers 1 2>>pack.log &
+    pid=$!
+    until [ -e ready ] || ! kill -0 $pid 2>/dev/null; do sleep 0.01; done
+    "$feed" --loaders "ipc://$scratch/sock" --size 32 --total-batch 64 --epochs 1 2>>pack.log | sed -n 's/^epoch 0: receipt \([0-9a-f]*\).*/\1/p'
+    kill $pid; wait $pid 2>/dev/null
+}
+
 damage() {
-    packed small.lmdb --source folder "$images" --resize-short 128 >/dev/null
-    if "$build/tests/torture/torture-damage" small.lmdb bent.lmdb "$inspect" 100 1000 >damage.out 2>damage.err; then
+    packed small.lmdb --source folder "$images" --resize-short 64 >/dev/null
+    export LOADER=$loader FEED=$feed
+    RECEIPT=$(receipt_of small.lmdb)
+    export RECEIPT
+    if "$build/tests/torture/torture-damage" small.lmdb bent.lmdb "$inspect" "$root/tests/torture/serve.sh" 100 1000 >damage.out 2>damage.err; then
         while read -r line; do row damage "$line"; done <damage.out
     else
         fail damage "$(tail -1 damage.err)"

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Damages a store in many ways and reads each result in full, in a process of its own and by
- * satchel-inspect --check: whatever is accepted must be the very bytes that were packed, and
- * nothing may die without a message that names the file. Long form of what test_store does to small
- * ones. damage STORE.lmdb SCRATCH.lmdb INSPECT TRUNCATIONS FLIPS Every second flip falls into a
- * page of LMDB's tree. Prints a line of counts; status 1 at the first failure. SATCHEL_TEST_SEED
- * repeats a run. */
+ * satchel-inspect --check, and serves it by a loader (SERVE, which is serve.sh, unless it is "-"):
+ * whatever is accepted must be the very bytes that were packed, and nothing may die without a
+ * message that names the file. Long form of what test_store does to small ones.
+ *   damage STORE.lmdb SCRATCH.lmdb INSPECT SERVE TRUNCATIONS FLIPS
+ * Every second flip falls into a page of LMDB's tree. Prints a line of counts; status 1 at the
+ * first failure. SATCHEL_TEST_SEED repeats a run. */
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -21,7 +22,7 @@
 
 enum { PAGE = 4096, REPORT_BYTES = 4096, END_WHOLE = 0, END_NAMED = 1, END_DAMAGED = 2, ENDS = 3 };
 
-static const char *scratch, *inspect_program;
+static const char *scratch, *inspect_program, *serve_program;
 static struct store *original;
 static unsigned ends[ENDS];
 
@@ -61,8 +62,10 @@ static int read_all(void)
     return damaged ? END_DAMAGED : END_WHOLE;
 }
 
+enum reader { READ_HERE, READ_INSPECT, READ_SERVE };
+
 /* Runs a child whose stderr comes back as text. */
-static int in_child(char report[REPORT_BYTES], bool program)
+static int in_child(char report[REPORT_BYTES], enum reader reader)
 {
     int pipes[2];
     if (pipe(pipes) != 0)
@@ -73,8 +76,10 @@ static int in_child(char report[REPORT_BYTES], bool program)
         dup2(null, STDOUT_FILENO);
         dup2(pipes[1], STDERR_FILENO);
         close(pipes[0]);
-        if (!program)
+        if (reader == READ_HERE)
             _exit(read_all());
+        if (reader == READ_SERVE)
+            execl(serve_program, serve_program, scratch, NULL);
         execl(inspect_program, inspect_program, scratch, "--check", "--jobs", "2", NULL);
         _exit(127);
     }
@@ -97,18 +102,20 @@ static int in_child(char report[REPORT_BYTES], bool program)
 static void examine(const char *what, size_t at, unsigned bit)
 {
     char report[REPORT_BYTES];
-    int end = in_child(report, false);
+    int end = in_child(report, READ_HERE);
     if (end >= ENDS)
         die("%s at byte %zu bit %u: end %d: %s", what, at, bit, end, report);
     if (end != END_WHOLE && !strstr(report, scratch))
         die("%s at byte %zu bit %u: not named: %s", what, at, bit, report);
     ends[end]++;
-    int status = in_child(report, true);
+    int status = in_child(report, READ_INSPECT);
     if (status > 1 || (status == 1 && !strstr(report, scratch)))
         die("%s at byte %zu bit %u: satchel-inspect ends with %d: %s", what, at, bit, status,
             report);
     if (end != END_WHOLE && status == 0)
         die("%s at byte %zu bit %u: satchel-inspect finds nothing: %s", what, at, bit, report);
+    if (strcmp(serve_program, "-") != 0 && in_child(report, READ_SERVE) != 0)
+        die("%s at byte %zu bit %u: served: %s", what, at, bit, report);
 }
 
 static void report(const char *what, unsigned count)
@@ -149,11 +156,12 @@ static size_t *tree_pages(size_t *count, const uint8_t *data, size_t bytes)
 
 int main(int argc, char **argv)
 {
-    if (argc != 6)
-        die("usage: damage STORE.lmdb SCRATCH.lmdb INSPECT TRUNCATIONS FLIPS");
+    if (argc != 7)
+        die("usage: damage STORE.lmdb SCRATCH.lmdb INSPECT SERVE|- TRUNCATIONS FLIPS");
     scratch = argv[2];
     inspect_program = argv[3];
-    unsigned truncations = (unsigned)atoi(argv[4]), flips = (unsigned)atoi(argv[5]);
+    serve_program = argv[4];
+    unsigned truncations = (unsigned)atoi(argv[5]), flips = (unsigned)atoi(argv[6]);
     uint64_t seed = testing_seed();
     struct stat status;
     int fd = open(argv[1], O_RDONLY);

@@ -71,6 +71,21 @@ static inline void expect(const struct run *got, int status, const char *word)
         fail_msg("status %d, stdout: %s, stderr: %s", got->status, got->out, got->err);
 }
 
+/* Nothing is at this path, and what packing left beside it is no store to either program. */
+static inline void expect_no_store(const char *inspect, const char *loader, const char *out)
+{
+    char partial[TESTING_PATH_BYTES + 16], data[TESTING_PATH_BYTES + 32];
+    char endpoint[TESTING_PATH_BYTES];
+    assert_int_equal(access(out, F_OK), -1);
+    snprintf(partial, sizeof partial, "%s.partial", out);
+    if (access(partial, F_OK) != 0)
+        return;
+    expect(run(inspect, partial, NULL), 1, partial);
+    snprintf(data, sizeof data, "train=%s", partial);
+    testing_endpoint(endpoint, testing_directory());
+    expect(run(loader, "--data", data, "--bind", endpoint, NULL), 1, partial);
+}
+
 /* The last line of stdout; free with cJSON_Delete. */
 static inline cJSON *json_of(struct run *got)
 {
