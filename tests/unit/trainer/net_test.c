@@ -51,7 +51,8 @@ static void test_parameters(void **unused)
     }
 }
 
-/* Counted by tools/golden/macs.py on torchvision's and timm's networks. The paper, section 4.2, says 3.86 G for A, then 4.1 and 4.3 G. */
+/* Counted by tools/golden/macs.py on torchvision's and timm's networks. The paper, section 4.2,
+ * says 3.86 G for A, then 4.1 and 4.3 G. */
 static void test_macs(void **unused)
 {
     static const struct {
@@ -64,7 +65,8 @@ static void test_macs(void **unused)
     for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++) {
         struct net *net = opened(expected[i].model, 224, 3, 1000);
         if (net_macs(net) != expected[i].macs)
-            fail_msg("%s: %" PRIu64 ", not %" PRIu64, expected[i].model, net_macs(net), expected[i].macs);
+            fail_msg("%s: %" PRIu64 ", not %" PRIu64, expected[i].model, net_macs(net),
+                     expected[i].macs);
         net_close(net);
     }
 }
