@@ -16,7 +16,7 @@ extern const struct backend_ops backend_cuda;
 
 enum { MICRO = 2, LOSS_SCALE = 1024 };
 
-static const double tolerance = 2e-3, flip_share = 1e-3;
+static const double tolerance = 2e-4, flip_share = 1e-3;
 static const struct backend_config config = {.threads = 2, .precision = PRECISION_FP16};
 
 /* Strong enough that none of it can be forgotten unnoticed. */
@@ -28,8 +28,6 @@ static const struct update update = {.lr = 0.05,
                                      .micro_batches = MICRO,
                                      .skip_nonfinite = true};
 
-/* The deep one has ten classes: of thousands of logits' gradients some are rounded to the other
- * fp16 neighbour (the device has exp in fp32), and 50 layers further down that is 2e-3 to 5e-3. */
 static const struct {
     struct tiny_case net;
     int steps;
@@ -37,7 +35,7 @@ static const struct {
     {{"resnet8d", NULL, 28, 1, 10, 8, TINY_FREE, TINY_SMOOTH, false}, 2},
     {{"resnet20d", NULL, 28, 1, 10, 8, TINY_FREE, TINY_SMOOTH, false}, 2},
     {{"resnet50d-w16", NULL, 64, 3, 7, 8, TINY_FREE, TINY_PLAIN, false}, 2},
-    {{"resnet50d", NULL, 64, 3, 10, 8, TINY_FREE, TINY_SMOOTH, false}, 1},
+    {{"resnet50d", NULL, 64, 3, 1000, 8, TINY_FREE, TINY_SMOOTH, false}, 1},
 };
 
 /* ReLUs of a run on the double, in the order of the net's nodes. */
@@ -230,17 +228,6 @@ static int compare_net(const struct tiny_case *what, int steps, uint64_t seed)
     return failures + !((double)relus.flips < flip_share * (double)relus.values);
 }
 
-/* Now and then (one seed of seven was seen) a logit's gradient lies so near the middle between two
- * halves that exp in fp32 rounds it the other way, and 50 layers further down that is 2.5e-3. So up
- * to three seeds are tried: a wrong operation fails with each. */
-static int compare_seeds(const struct tiny_case *what, int steps)
-{
-    int failures = 1;
-    for (uint64_t attempt = 0; attempt < 3 && failures; attempt++)
-        failures = compare_net(what, steps, testing_seed() + attempt);
-    return failures;
-}
-
 static const char *chosen;
 
 static void test_nets(void **state)
@@ -248,7 +235,7 @@ static void test_nets(void **state)
     int compared = 0;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         if (!chosen || !strcmp(chosen, cases[i].net.name)) {
-            assert_int_equal(compare_seeds(&cases[i].net, cases[i].steps), 0);
+            assert_int_equal(compare_net(&cases[i].net, cases[i].steps, testing_seed()), 0);
             compared++;
         }
     assert_true(compared > 0);

@@ -38,9 +38,9 @@ struct kernel_loss {
     uint16_t *gradient;               /* [batch][pitch], pads zero; NULL: not wanted */
     float *losses;                    /* [batch][4]: loss, top-1, top-5, counted */
     int batch, samples, classes, pitch;
-    float off, on; /* of the target: off everywhere, on more at the label */
-    float hard_weight, soft_weight, temperature;
-    float factor; /* of the gradient */
+    double off, on; /* of the target: off everywhere, on more at the label */
+    double hard_weight, soft_weight, temperature;
+    double factor; /* of the gradient */
 };
 cudaError_t kernel_loss(const struct kernel_loss *args, cudaStream_t stream);
 

@@ -51,18 +51,18 @@ __device__ static inline uint32_t to_halves(float low, float high)
 
 /* The sum, or the maximum, over the block's THREADS, in a fixed order, for every thread. shared: of
  * WARPS floats, free again when it returns. */
-template <bool maximum> __device__ static inline float block_reduce(float value, float *shared)
+template <bool maximum> __device__ static inline double block_reduce(double value, double *shared)
 {
     for (int step = WARP / 2; step > 0; step /= 2) {
-        float other = __shfl_xor_sync(0xffffffffu, value, step);
-        value = maximum ? fmaxf(value, other) : value + other;
+        double other = __shfl_xor_sync(0xffffffffu, value, step);
+        value = maximum ? fmax(value, other) : value + other;
     }
     if (threadIdx.x % WARP == 0)
         shared[threadIdx.x / WARP] = value;
     __syncthreads();
-    float total = shared[0];
+    double total = shared[0];
     for (int i = 1; i < WARPS; i++)
-        total = maximum ? fmaxf(total, shared[i]) : total + shared[i];
+        total = maximum ? fmax(total, shared[i]) : total + shared[i];
     __syncthreads();
     return total;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A block of threads a sample. */
+/* A block of threads a sample. Softmax and loss are in double, which costs nothing beside a
+ * convolution: what is stored in halves then is the exact value's nearest. */
 #include "trainer/cuda/launch.cuh"
 
 #include <math.h>
@@ -7,52 +8,53 @@
 #include "trainer/cuda/kernels.h"
 
 struct softmax { /* of values over a temperature: exp(value / temperature - shift) / sum */
-    float shift, sum, temperature;
+    double shift, sum, temperature;
 };
 
-__device__ static struct softmax softmax_of(const float *values, int classes, float temperature,
-                                            float *shared)
+__device__ static struct softmax softmax_of(const float *values, int classes, double temperature,
+                                            double *shared)
 {
-    float largest = -INFINITY, sum = 0;
+    double largest = -INFINITY, sum = 0;
     for (int i = threadIdx.x; i < classes; i += THREADS)
-        largest = fmaxf(largest, values[i] / temperature);
+        largest = fmax(largest, values[i] / temperature);
     largest = block_reduce<true>(largest, shared);
     for (int i = threadIdx.x; i < classes; i += THREADS)
-        sum += expf(values[i] / temperature - largest);
+        sum += exp(values[i] / temperature - largest);
     sum = block_reduce<false>(sum, shared);
     const struct softmax softmax = {largest, sum, temperature};
     return softmax;
 }
 
-__device__ static float probability(const struct softmax &softmax, float value)
+__device__ static double probability(const struct softmax &softmax, float value)
 {
-    return expf(value / softmax.temperature - softmax.shift) / softmax.sum;
+    return exp(value / softmax.temperature - softmax.shift) / softmax.sum;
 }
 
 /* - log of it */
-__device__ static float surprise(const struct softmax &softmax, float value)
+__device__ static double surprise(const struct softmax &softmax, float value)
 {
-    return logf(softmax.sum) - (value / softmax.temperature - softmax.shift);
+    return log(softmax.sum) - (value / softmax.temperature - softmax.shift);
 }
 
-__device__ static float target_of(const struct kernel_loss &args, const struct chunk_label &label,
-                                  int class_index)
+__device__ static double target_of(const struct kernel_loss &args, const struct chunk_label &label,
+                                   int class_index)
 {
-    float q = args.off;
+    double q = args.off;
     if ((uint32_t)class_index == label.a)
         q += args.on * label.lam;
     if ((uint32_t)class_index == label.b)
-        q += args.on * (1.0f - label.lam);
+        q += args.on * (1.0 - label.lam);
     return q;
 }
 
 /* How many classes rank before the target; NaN ranks before everything and after nothing. */
-__device__ static float rank_of(const float *z, uint32_t target, int classes, float *shared)
+__device__ static float rank_of(const float *z, uint32_t target, int classes, double *shared)
 {
-    float at = z[target], before = 0;
+    float at = z[target];
+    double before = 0;
     for (int i = threadIdx.x; i < classes; i += THREADS) {
         bool after = z[i] < at || (z[i] == at && (uint32_t)i >= target);
-        before += after ? 0.0f : 1.0f;
+        before += after ? 0 : 1;
     }
     return block_reduce<false>(before, shared);
 }
@@ -68,7 +70,7 @@ __device__ static void clear(const struct kernel_loss &args, int sample)
 
 __global__ static void loss(const struct kernel_loss args)
 {
-    __shared__ float shared[WARPS];
+    __shared__ double shared[WARPS];
     int sample = blockIdx.x;
     const struct chunk_label label = args.labels[sample < args.samples ? sample : 0];
     if (sample >= args.samples || label.a == CHUNK_LABEL_MASKED) {
@@ -77,36 +79,37 @@ __global__ static void loss(const struct kernel_loss args)
     }
     const float *z = args.logits + (size_t)sample * args.pitch;
     const float *r = args.teacher ? args.teacher + (size_t)sample * args.pitch : NULL;
-    const struct softmax hard = softmax_of(z, args.classes, 1.0f, shared);
+    const struct softmax hard = softmax_of(z, args.classes, 1, shared);
     struct softmax soft = hard, taught = hard;
     if (r) {
         soft = softmax_of(z, args.classes, args.temperature, shared);
         taught = softmax_of(r, args.classes, args.temperature, shared);
     }
-    float hard_loss = 0, soft_loss = 0;
+    double hard_loss = 0, soft_loss = 0;
     for (int i = threadIdx.x; i < args.pitch; i += THREADS) {
-        float gradient = 0;
+        double gradient = 0;
         if (i < args.classes) {
-            float q = target_of(args, label, i);
-            hard_loss += q != 0 ? q * surprise(hard, z[i]) : 0.0f; /* 0 * infinity is no loss */
+            double q = target_of(args, label, i);
+            hard_loss += q != 0 ? q * surprise(hard, z[i]) : 0.0; /* 0 * infinity is no loss */
             gradient = args.hard_weight * (probability(hard, z[i]) - q);
         }
         if (r && i < args.classes) {
-            float q = probability(taught, r[i]);
-            soft_loss += q != 0 ? q * surprise(soft, z[i]) : 0.0f;
+            double q = probability(taught, r[i]);
+            soft_loss += q != 0 ? q * surprise(soft, z[i]) : 0.0;
             gradient += args.soft_weight * args.temperature * (probability(soft, z[i]) - q);
         }
         if (args.gradient)
-            args.gradient[(size_t)sample * args.pitch + i] = to_half(args.factor * gradient);
+            args.gradient[(size_t)sample * args.pitch + i] =
+                to_half((float)(args.factor * gradient));
     }
-    float total = args.hard_weight * block_reduce<false>(hard_loss, shared);
+    double total = args.hard_weight * block_reduce<false>(hard_loss, shared);
     if (r)
         total += args.soft_weight * args.temperature * args.temperature *
                  block_reduce<false>(soft_loss, shared);
-    float rank = rank_of(z, label.lam >= 0.5f ? label.a : label.b, args.classes, shared);
+    double rank = rank_of(z, label.lam >= 0.5f ? label.a : label.b, args.classes, shared);
     if (threadIdx.x == 0)
         ((float4 *)args.losses)[sample] =
-            make_float4(total, rank < 1 ? 1.0f : 0.0f, rank < 5 ? 1.0f : 0.0f, 1.0f);
+            make_float4((float)total, rank < 1 ? 1.0f : 0.0f, rank < 5 ? 1.0f : 0.0f, 1.0f);
 }
 
 cudaError_t kernel_loss(const struct kernel_loss *args, cudaStream_t stream)
@@ -117,14 +120,14 @@ cudaError_t kernel_loss(const struct kernel_loss *args, cudaStream_t stream)
 
 __global__ static void sum_losses(const struct kernel_sum_losses args)
 {
-    __shared__ float shared[WARPS];
+    __shared__ double shared[WARPS];
     for (int k = 0; k < 4; k++) {
-        float sum = 0;
+        double sum = 0;
         for (int i = threadIdx.x; i < args.batch; i += THREADS)
             sum += args.losses[4 * i + k];
         sum = block_reduce<false>(sum, shared);
         if (threadIdx.x == 0)
-            args.dst[k] = sum;
+            args.dst[k] = (float)sum;
     }
 }
 

@@ -127,12 +127,12 @@ static int run_loss(const struct pass *pass)
         .samples = pass->batch->samples,
         .classes = classes,
         .pitch = layout_padded(classes),
-        .off = (float)off,
-        .on = (float)(config->smoothing_over_k ? 1 - epsilon : 1 - epsilon - off),
-        .hard_weight = (float)(distils ? config->kd_hard_weight : 1),
-        .soft_weight = (float)config->kd_soft_weight,
-        .temperature = (float)(distils ? config->kd_temperature : 1),
-        .factor = (float)pass->loss_factor,
+        .off = off,
+        .on = config->smoothing_over_k ? 1 - epsilon : 1 - epsilon - off,
+        .hard_weight = distils ? config->kd_hard_weight : 1,
+        .soft_weight = config->kd_soft_weight,
+        .temperature = distils ? config->kd_temperature : 1,
+        .factor = pass->loss_factor,
     };
     const struct kernel_sum_losses sum = {.dst = state_slot(state, pass->slot) +
                                                  state->layout->statistics_end,

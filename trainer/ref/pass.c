@@ -185,7 +185,9 @@ static void forward(struct program *program, const struct batch *batch, int slot
     int pitch = pitch_of(net->classes);
     for (int n = 0; n < batch->samples; n++)
         for (int k = 0; k < net->classes; k++)
-            program->logits[(size_t)n * net->classes + k] = logits[(size_t)n * pitch + k];
+            program->logits[(size_t)n * net->classes + k] =
+                program->rounded ? (float)logits[(size_t)n * pitch + k] /* fp32 beside fp16 */
+                                 : logits[(size_t)n * pitch + k];
 }
 
 /* The gradient of a node's output, to be added to; NULL when nothing before it is trained. */
