@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/clock.h"
+#include "loader/buffer.h"
 
 #define MINUTE_NS INT64_C(60000000000)
 #define FIRST_COST_NS INT64_C(1000000) /* a guess, before a chunk of it was made */
@@ -53,6 +54,35 @@ struct job *client_unqueue(struct client *client)
         client->end = &client->first;
     client->queued--;
     return job;
+}
+
+void client_lend(struct client *client, struct buffer *buffer, uint64_t request)
+{
+    buffer->request = request;
+    buffer->next = client->lent;
+    client->lent = buffer;
+    client->lent_count++;
+}
+
+static struct buffer *unlend(struct client *client, struct buffer **link)
+{
+    struct buffer *buffer = *link;
+    *link = buffer->next;
+    client->lent_count--;
+    return buffer;
+}
+
+struct buffer *client_take_back(struct client *client, uint64_t request)
+{
+    for (struct buffer **link = &client->lent; *link; link = &(*link)->next)
+        if ((*link)->request == request)
+            return unlend(client, link);
+    return NULL;
+}
+
+struct buffer *client_take_back_any(struct client *client)
+{
+    return client->lent ? unlend(client, &client->lent) : NULL;
 }
 
 unsigned client_outstanding(const struct client *client)
@@ -139,6 +169,6 @@ unsigned clients_busy(const struct clients *clients)
 {
     unsigned busy = 0;
     for (int i = 0; i < clients->count; i++)
-        busy += client_outstanding(clients->list[i]);
+        busy += client_outstanding(clients->list[i]) + clients->list[i]->lent_count;
     return busy;
 }

@@ -45,8 +45,11 @@ struct client {
     int64_t cut_ns; /* banned: when its connection is closed; 0: it was */
     bool gone;      /* forgotten once nothing refers to it */
     bool reserved;  /* buffers for its credits were made */
+    bool shares;    /* reads pixels in shared memory */
     struct job *first, **end;
     unsigned queued, building, waiting;
+    struct buffer *lent; /* a list: pixels in shared memory that it may be reading */
+    unsigned lent_count;
     unsigned specs;  /* new ones that it brought */
     unsigned asides; /* answers that are no chunks, since asides_ns */
     int64_t asides_ns;
@@ -72,6 +75,12 @@ struct client *client_add(struct clients *clients, uint32_t address);
 void client_queue(struct clients *clients, struct client *client, struct job *job);
 struct job *client_unqueue(struct client *client); /* the oldest; NULL when none */
 
+/* It was sent the place of these pixels, as the answer to a request; the request that it gives them
+ * back for (NULL: it has none of it); the next of all, NULL when none is left. */
+void client_lend(struct client *client, struct buffer *buffer, uint64_t request);
+struct buffer *client_take_back(struct client *client, uint64_t request);
+struct buffer *client_take_back_any(struct client *client);
+
 /* Requests not answered yet. */
 unsigned client_outstanding(const struct client *client);
 
@@ -93,6 +102,6 @@ unsigned clients_with_key(const struct clients *clients, const char *key);
 void clients_sweep(struct clients *clients, bool all);
 
 unsigned clients_queued(const struct clients *clients);
-unsigned clients_busy(const struct clients *clients); /* jobs of any state */
+unsigned clients_busy(const struct clients *clients); /* jobs of any state, and what is lent */
 
 #endif

@@ -18,7 +18,7 @@ struct values {
     const char *bind;
     int64_t workers, io_threads, credits, buffer_mib;
     const char *secret_key, *allow;
-    bool insecure, strict, read_ahead;
+    bool insecure, strict, read_ahead, shared_memory;
     const char *metrics_file, *ready_file, *decoder;
 };
 
@@ -54,6 +54,9 @@ static const struct opt OPTIONS[] = {
     {"read-ahead", OPT_FLAG, offsetof(struct values, read_ahead), .fallback = "true",
      .help = "tell the kernel of the records of each request when it comes in, so that a store "
              "larger than memory is read while other chunks are made; on unless =false"},
+    {"shared-memory", OPT_FLAG, offsetof(struct values, shared_memory), .fallback = "true",
+     .help = "on ipc://, trainers of the same user take pixels from this program's memory instead "
+             "of the socket; on unless =false"},
 };
 
 static int check(const struct values *values)
@@ -96,6 +99,7 @@ static int run(const struct values *values)
         .strict = values->strict,
         .read_ahead = values->read_ahead,
         .insecure = values->insecure,
+        .shared_memory = values->shared_memory,
         .decoder = builder_decoder_of(values->decoder),
     };
     struct server *server;

@@ -56,6 +56,14 @@ static void drop_queue(struct server *server, struct client *client)
         server_free_job(server, job);
 }
 
+/* Should it still read there, it will see that these are no longer the pixels of its chunk. */
+static void take_back_lent(struct client *client)
+{
+    struct buffer *buffer;
+    while ((buffer = client_take_back_any(client)))
+        buffer_give(buffer);
+}
+
 void server_forget(struct server *server, struct client *client, const char *why)
 {
     if (client->gone)
@@ -64,6 +72,7 @@ void server_forget(struct server *server, struct client *client, const char *why
         log_info("%s: %s", client->name, why);
     client->gone = true;
     drop_queue(server, client);
+    take_back_lent(client);
 }
 
 void server_ban(struct server *server, struct client *client, enum frame_reason reason,
@@ -75,6 +84,7 @@ void server_ban(struct server *server, struct client *client, enum frame_reason 
     client->cut_ns = clock_ns() + CUT_MS * INT64_C(1000000);
     talk_refuse(server, client, reason, 0, what);
     drop_queue(server, client);
+    take_back_lent(client);
 }
 
 /* Trainers whose connection is closed need not wait for the next ping. */
@@ -200,15 +210,21 @@ static int send_chunk(struct server *server, struct job *job)
                                     job->request.id, build->samples, build->substituted,
                                     build->masked}};
     name_culprits(&frame.chunk, build, job->work.store);
+    struct buffer *buffer = job->buffer;
+    if (job->client->shares && buffer->share.map) {
+        frame.chunk.is_shared = true;
+        frame.chunk.shared = (struct frame_shared){(uint32_t)buffer->share.fd, buffer->share.serial,
+                                                   buffer->generation};
+    }
     uint8_t envelope[FRAME_MAX_BYTES];
     struct sock_part parts[3] = {
         {envelope, 0, NULL, NULL},
         {build->labels, build->samples * frame_label_bytes(spec), NULL, NULL},
-        {build->pixels, build->samples * spec_sample_bytes(spec), release_pixels, job->buffer},
+        {build->pixels, build->samples * spec_sample_bytes(spec), release_pixels, buffer},
     };
     int code = frame_encode(envelope, &parts[0].bytes, &frame);
     if (!code)
-        code = sock_send(server->sock, job->client->address, parts, 3);
+        code = sock_send(server->sock, job->client->address, parts, frame.chunk.is_shared ? 2 : 3);
     if (code == SOCK_SENT) {
         struct metrics_counts *counts = &server->metrics.counts;
         counts->chunks++;
@@ -216,7 +232,9 @@ static int send_chunk(struct server *server, struct job *job)
         counts->substituted += build->substituted;
         counts->masked += build->masked;
         counts->bytes += parts[0].bytes + parts[1].bytes + parts[2].bytes;
-        job->buffer = NULL; /* ZeroMQ gives it back */
+        job->buffer = NULL; /* ZeroMQ gives it back, or the trainer */
+        if (frame.chunk.is_shared)
+            client_lend(job->client, buffer, job->request.id);
     }
     return code;
 }
@@ -452,6 +470,19 @@ static void print_memory(const struct server *server)
                  DECODE_KEEP_BYTES >> 20);
 }
 
+/* Only trainers of this host can read this process's memory, and only as the same user; whether one
+ * can it tells itself. */
+static int open_memory(struct server *server)
+{
+    const struct server_config *config = &server->config;
+    bool wanted = config->shared_memory && strncmp(config->bind, "ipc://", 6) == 0;
+    if (wanted &&
+        (share_token_make(&server->token) || share_create(&server->probe, &server->token, 0, 0)))
+        log_warn("%s (chunks go through the socket)", err_message());
+    return buffers_open(&server->buffers, config->buffer_bytes, server->wake_fd,
+                        server->probe.map ? &server->token : NULL);
+}
+
 static int open_parts(struct server *server)
 {
     const struct server_config *config = &server->config;
@@ -470,7 +501,7 @@ static int open_parts(struct server *server)
         (code = access_open(&server->access, server->context, config->secret_key, config->allow)) ||
         (code = sock_bind(&server->sock, server->context, config->bind, config->credits,
                           access_keys(&server->access))) ||
-        (code = buffers_open(&server->buffers, config->buffer_bytes, server->wake_fd)))
+        (code = open_memory(server)))
         return code;
     return pool_open(&server->pool, config->workers, config->decoder, config->strict,
                      server->wake_fd);
@@ -539,8 +570,11 @@ void server_close(struct server *server)
     access_close(&server->access);
     sock_context_close(server->context); /* waits for what is being sent: buffers come back */
     pool_close(server->pool);
+    for (int i = 0; i < server->clients.count; i++)
+        take_back_lent(server->clients.list[i]);
     clients_sweep(&server->clients, true);
     buffers_close(server->buffers);
+    share_destroy(&server->probe);
     if (server->wake_fd >= 0)
         close(server->wake_fd);
     known_close(&server->known);

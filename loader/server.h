@@ -19,7 +19,8 @@ struct server_config {
     const char *metrics_file, *ready_file; /* NULL: none */
     const char *secret_key, *allow;        /* CURVE; NULL: plain text */
     bool strict, insecure;
-    bool read_ahead; /* announce the records of requests to the kernel */
+    bool shared_memory; /* for trainers that can read it, on ipc:// */
+    bool read_ahead;    /* announce the records of requests to the kernel */
     enum decoder_choice decoder;
 };
 

@@ -23,7 +23,9 @@ struct server {
     struct access access;
     struct sock *sock;
     struct sock_message *message;
-    int wake_fd; /* eventfd: a job is done, or a buffer came back */
+    struct share_token token;
+    struct share_file probe; /* none: pixels are not shared */
+    int wake_fd;             /* eventfd: a job is done, or a buffer came back */
     struct metrics metrics;
     struct log_limit refusals, bans; /* lines about them */
     struct hash128 self_test;        /* selftest_run() */

@@ -91,7 +91,9 @@ static void on_hello(struct server *server, struct client *client, const struct 
                                           .program = "satchel-loader " SATCHEL_VERSION,
                                           .credits = (uint32_t)server->config.credits,
                                           .store_count = (uint32_t)server->known.store_count,
-                                          .self_test = server->self_test}};
+                                          .self_test = server->self_test,
+                                          .shares = server->probe.map != NULL,
+                                          .descriptor = (uint32_t)server->probe.fd}};
     for (int i = 0; i < server->known.store_count; i++)
         frame.hello_reply.stores[i] = server->known.stores[i].facts;
     bool is_new = !client->greeted;
@@ -125,8 +127,8 @@ static void reserve(struct server *server, struct client *client, const struct s
     for (int i = 0; i < server->clients.count; i++)
         trainers += server->clients.list[i]->reserved && !server->clients.list[i]->gone;
     buffers_reserve(server->buffers, trainers * (unsigned)server->config.credits,
-                    buffer_bytes(spec->chunk_size * frame_label_bytes(spec), spec->chunk_size,
-                                 spec->chunk_size * spec_sample_bytes(spec)));
+                    spec->chunk_size * frame_label_bytes(spec), spec->chunk_size,
+                    spec->chunk_size * spec_sample_bytes(spec));
 }
 
 static void on_request(struct server *server, struct client *client,
@@ -183,6 +185,34 @@ static void on_spec(struct server *server, struct client *client, const struct s
         server_ban(server, client, FRAME_REASON_LIMIT, "more specs than a trainer has");
 }
 
+/* ---- shared memory ---- */
+
+/* It has read the token, so it can read chunks as well. */
+static void on_share(struct server *server, struct client *client, const struct share_token *token)
+{
+    if (!server->probe.map || !share_token_equal(token, &server->token)) {
+        server_ban(server, client, FRAME_REASON_MESSAGE, "a token of shared memory not seen here");
+        return;
+    }
+    if (!client->shares)
+        log_info("%s: takes pixels from shared memory", client->name);
+    client->shares = true;
+}
+
+static void on_release(struct server *server, struct client *client,
+                       const struct frame_release *release)
+{
+    for (uint32_t i = 0; i < release->count; i++) {
+        struct buffer *buffer = client_take_back(client, release->ids[i]);
+        if (!buffer) {
+            server_ban(server, client, FRAME_REASON_MESSAGE,
+                       "pixels in shared memory given back that it does not have");
+            return;
+        }
+        buffer_give(buffer);
+    }
+}
+
 /* ---- all messages ---- */
 
 static void on_frame(struct server *server, struct client *client, const struct frame *frame,
@@ -204,6 +234,12 @@ static void on_frame(struct server *server, struct client *client, const struct 
         return;
     case FRAME_GOODBYE:
         server_forget(server, client, "said goodbye");
+        return;
+    case FRAME_SHARE:
+        on_share(server, client, &frame->share);
+        return;
+    case FRAME_RELEASE:
+        on_release(server, client, &frame->release);
         return;
     default:
         server_ban(server, client, FRAME_REASON_MESSAGE, "a message that only loaders send");

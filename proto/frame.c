@@ -3,6 +3,7 @@
  * says what is accepted. */
 #include "proto/frame.h"
 
+#include <limits.h>
 #include <math.h>
 #include <string.h>
 
@@ -11,14 +12,16 @@
 #include "satchel.pb-c.h"
 
 _Static_assert((int)FRAME_HELLO == (int)SATCHEL__ENVELOPE__BODY_HELLO, "kinds follow the .proto");
-_Static_assert((int)FRAME_PING == (int)SATCHEL__ENVELOPE__BODY_PING, "kinds follow the .proto");
+_Static_assert((int)FRAME_RELEASE == (int)SATCHEL__ENVELOPE__BODY_RELEASE,
+               "kinds follow the .proto");
 
 static const char *const KIND_NAMES[] = {
     [FRAME_HELLO] = "hello",         [FRAME_HELLO_REPLY] = "hello-reply",
     [FRAME_SPEC_OFFER] = "spec",     [FRAME_REQUEST] = "request",
     [FRAME_CHUNK] = "chunk",         [FRAME_REFUSE] = "refuse",
     [FRAME_NEED_SPEC] = "need-spec", [FRAME_GOODBYE] = "goodbye",
-    [FRAME_PING] = "ping",
+    [FRAME_PING] = "ping",           [FRAME_SHARE] = "share",
+    [FRAME_RELEASE] = "release",
 };
 
 static const char *const REASON_NAMES[] = {
@@ -32,7 +35,7 @@ static const char *const REASON_NAMES[] = {
 
 const char *frame_kind_name(enum frame_kind kind)
 {
-    return kind >= FRAME_HELLO && kind <= FRAME_PING ? KIND_NAMES[kind] : "unknown";
+    return kind >= FRAME_HELLO && kind <= FRAME_RELEASE ? KIND_NAMES[kind] : "unknown";
 }
 
 const char *frame_reason_name(enum frame_reason reason)
@@ -75,6 +78,8 @@ static int check_hello_reply(const struct frame_hello_reply *reply)
     if (reply->credits < 1 || reply->credits > FRAME_MAX_CREDITS)
         return err_set(ERR_PEER, "hello-reply: %u credits, 1 to %d are possible", reply->credits,
                        FRAME_MAX_CREDITS);
+    if (reply->descriptor > INT_MAX)
+        return err_set(ERR_PEER, "hello-reply: impossible shared memory");
     if (reply->store_count > FRAME_MAX_STORES)
         return err_set(ERR_PEER, "hello-reply: %u stores, %d at most", reply->store_count,
                        FRAME_MAX_STORES);
@@ -108,6 +113,9 @@ static int check_frame(const struct frame *frame)
             chunk->substituted > chunk->samples || chunk->masked > chunk->samples ||
             chunk->culprit_count > FRAME_MAX_CULPRITS)
             return err_set(ERR_PEER, "chunk: impossible counts");
+        if (chunk->is_shared && (chunk->shared.descriptor > INT_MAX || chunk->shared.serial == 0 ||
+                                 chunk->shared.generation == 0))
+            return err_set(ERR_PEER, "chunk: impossible shared memory");
         return ERR_OK;
     }
     case FRAME_REFUSE:
@@ -119,9 +127,15 @@ static int check_frame(const struct frame *frame)
         if (frame->need_spec.id == 0)
             return err_set(ERR_PEER, "need-spec: no id");
         return ERR_OK;
+    case FRAME_RELEASE:
+        if (frame->release.count < 1 || frame->release.count > FRAME_MAX_RELEASED)
+            return err_set(ERR_PEER, "release: %u ids, 1 to %d are possible", frame->release.count,
+                           FRAME_MAX_RELEASED);
+        return ERR_OK;
     case FRAME_SPEC_OFFER:
     case FRAME_GOODBYE:
     case FRAME_PING:
+    case FRAME_SHARE:
         return ERR_OK;
     }
     return err_set(ERR_PEER, "unknown kind of message");
@@ -137,6 +151,8 @@ struct encoder {
     Satchel__Store *store_list[FRAME_MAX_STORES];
     Satchel__Culprit culprits[FRAME_MAX_CULPRITS];
     Satchel__Culprit *culprit_list[FRAME_MAX_CULPRITS];
+    Satchel__Memory memory;
+    Satchel__SharedPixels pixels;
     uint8_t hashes[2 * FRAME_MAX_STORES + 1][16];
     size_t hash_count;
     uint8_t spec[SPEC_ENCODED_BYTES];
@@ -171,6 +187,10 @@ static void put_hello_reply(Satchel__HelloReply *dst, struct encoder *encoder,
     dst->program = (char *)src->program;
     dst->credits = src->credits;
     dst->self_test = put_hash(encoder, src->self_test);
+    satchel__memory__init(&encoder->memory);
+    encoder->memory.descriptor = src->descriptor;
+    if (src->shares)
+        dst->memory = &encoder->memory;
     dst->n_stores = src->store_count;
     dst->stores = encoder->store_list;
     for (uint32_t i = 0; i < src->store_count; i++) {
@@ -204,6 +224,13 @@ static void put_chunk(Satchel__Chunk *dst, struct encoder *encoder, const struct
         encoder->culprits[i].class_id = (char *)src->culprits[i].class_id;
         encoder->culprit_list[i] = &encoder->culprits[i];
     }
+    if (!src->is_shared)
+        return;
+    satchel__shared_pixels__init(&encoder->pixels);
+    encoder->pixels.descriptor = src->shared.descriptor;
+    encoder->pixels.serial = src->shared.serial;
+    encoder->pixels.generation = src->shared.generation;
+    dst->pixels = &encoder->pixels;
 }
 
 static void put_request(Satchel__Request *dst, struct encoder *encoder,
@@ -231,6 +258,8 @@ int frame_encode(uint8_t dst[FRAME_MAX_BYTES], size_t *bytes, const struct frame
     Satchel__NeedSpec need_spec = SATCHEL__NEED_SPEC__INIT;
     Satchel__Goodbye goodbye = SATCHEL__GOODBYE__INIT;
     Satchel__Ping ping = SATCHEL__PING__INIT;
+    Satchel__Share share = SATCHEL__SHARE__INIT;
+    Satchel__Release release = SATCHEL__RELEASE__INIT;
 
     envelope.body_case = (Satchel__Envelope__BodyCase)frame->kind;
     switch (frame->kind) {
@@ -272,6 +301,15 @@ int frame_encode(uint8_t dst[FRAME_MAX_BYTES], size_t *bytes, const struct frame
         break;
     case FRAME_PING:
         envelope.ping = &ping;
+        break;
+    case FRAME_SHARE:
+        share.token = (ProtobufCBinaryData){SHARE_TOKEN_BYTES, (uint8_t *)frame->share.bytes};
+        envelope.share = &share;
+        break;
+    case FRAME_RELEASE:
+        release.n_ids = frame->release.count;
+        release.ids = (uint64_t *)frame->release.ids;
+        envelope.release = &release;
         break;
     }
     if (satchel__envelope__get_packed_size(&envelope) > FRAME_MAX_BYTES)
@@ -337,6 +375,8 @@ static int get_hello_reply(struct frame_hello_reply *dst, const Satchel__HelloRe
     dst->protocol = src->protocol;
     dst->credits = src->credits;
     dst->store_count = (uint32_t)src->n_stores;
+    dst->shares = src->memory != NULL;
+    dst->descriptor = src->memory ? src->memory->descriptor : 0;
     for (uint32_t i = 0; i < dst->store_count; i++) {
         struct frame_store *store = &dst->stores[i];
         const Satchel__Store *message = src->stores[i];
@@ -382,7 +422,30 @@ static int get_chunk(struct frame_chunk *dst, const Satchel__Chunk *src)
         if (code)
             return code;
     }
+    dst->is_shared = src->pixels != NULL;
+    if (dst->is_shared)
+        dst->shared = (struct frame_shared){src->pixels->descriptor, src->pixels->serial,
+                                            src->pixels->generation};
     return get_hash(&dst->spec_hash, src->spec_hash, "chunk: spec hash");
+}
+
+static int get_share(struct share_token *dst, const Satchel__Share *src)
+{
+    if (src->token.len != SHARE_TOKEN_BYTES)
+        return err_set(ERR_PEER, "share: a token of %zu bytes, not %d", src->token.len,
+                       SHARE_TOKEN_BYTES);
+    memcpy(dst->bytes, src->token.data, SHARE_TOKEN_BYTES);
+    return ERR_OK;
+}
+
+static int get_release(struct frame_release *dst, const Satchel__Release *src)
+{
+    if (src->n_ids > FRAME_MAX_RELEASED)
+        return err_set(ERR_PEER, "release: %zu ids, %d at most", src->n_ids, FRAME_MAX_RELEASED);
+    dst->count = (uint32_t)src->n_ids;
+    for (uint32_t i = 0; i < dst->count; i++)
+        dst->ids[i] = src->ids[i];
+    return ERR_OK;
 }
 
 static int get_body(struct frame *frame, const Satchel__Envelope *envelope)
@@ -413,6 +476,10 @@ static int get_body(struct frame *frame, const Satchel__Envelope *envelope)
                         envelope->goodbye->reason, "goodbye: reason");
     case FRAME_PING:
         return ERR_OK;
+    case FRAME_SHARE:
+        return get_share(&frame->share, envelope->share);
+    case FRAME_RELEASE:
+        return get_release(&frame->release, envelope->release);
     }
     return err_set(ERR_PEER, "unknown kind of message");
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The messages between trainers and loaders, as plain structs: encoding, and decoding with every
  * field checked. A message is one envelope (these structs), and for a chunk two frames more: labels
- * and pixels. docs/protocol.md describes the conversation.
+ * and pixels (which may lie in shared memory instead). docs/protocol.md describes the conversation.
  *
  * What arrives is hostile: decoding checks the range of every field and refuses (ERR_PEER, one line
  * that names the field) before anybody uses it. */
@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "common/hash.h"
+#include "proto/share.h"
 #include "proto/spec.h"
 
 enum {
@@ -21,6 +22,7 @@ enum {
     FRAME_MAX_STORES = 8,       /* in a Hello and its reply */
     FRAME_MAX_CREDITS = 1024,   /* that a loader may advertise */
     FRAME_MAX_CULPRITS = 8,     /* named in a chunk; more are only counted */
+    FRAME_MAX_RELEASED = 64,    /* ids in one message */
     FRAME_CLASS_ID_BYTES = 64,  /* of a culprit, with the final NUL; longer ones are cut */
     FRAME_MAX_CLASSES = 1 << 24 /* of a store: float32 still counts them exactly */
 };
@@ -35,6 +37,8 @@ enum frame_kind {
     FRAME_NEED_SPEC,  /* loader -> trainer: offer the spec of this request, and ask again */
     FRAME_GOODBYE,    /* either: no more requests, please; I am leaving */
     FRAME_PING,       /* loader -> trainer: shows a loader whether its trainer is still there */
+    FRAME_SHARE,      /* trainer -> loader: I can read your memory, send pixels that way */
+    FRAME_RELEASE,    /* trainer -> loader: these pixels in your memory are read */
 };
 
 enum frame_reason { /* why a loader refuses */
@@ -79,6 +83,8 @@ struct frame_hello_reply {
     uint32_t store_count;
     struct frame_store stores[FRAME_MAX_STORES];
     struct hash128 self_test; /* loader/selftest.h */
+    bool shares;              /* its memory may be read by a trainer that can (proto/share.h) */
+    uint32_t descriptor;      /* of a memory file with nothing but a header */
 };
 
 struct frame_request {
@@ -94,6 +100,12 @@ struct frame_culprit {
     char class_id[FRAME_CLASS_ID_BYTES];
 };
 
+/* Where pixels lie in the loader's memory, see proto/share.h. */
+struct frame_shared {
+    uint32_t descriptor;
+    uint64_t serial, generation; /* not 0 */
+};
+
 struct frame_chunk {
     struct hash128 spec_hash;
     uint32_t epoch;
@@ -101,6 +113,8 @@ struct frame_chunk {
     uint32_t samples, substituted, masked;
     uint32_t culprit_count; /* of an isolated request only */
     struct frame_culprit culprits[FRAME_MAX_CULPRITS];
+    bool is_shared; /* there is no pixels frame */
+    struct frame_shared shared;
 };
 
 struct frame_refuse {
@@ -118,6 +132,11 @@ struct frame_goodbye {
     char reason[64];
 };
 
+struct frame_release {
+    uint32_t count;
+    uint64_t ids[FRAME_MAX_RELEASED]; /* of chunks whose pixels were shared */
+};
+
 struct frame {
     enum frame_kind kind;
     union {
@@ -129,6 +148,8 @@ struct frame {
         struct frame_refuse refuse;
         struct frame_need_spec need_spec;
         struct frame_goodbye goodbye;
+        struct share_token share;
+        struct frame_release release;
     };
 };
 

@@ -291,6 +291,16 @@ const char *sock_endpoint(const struct sock *sock)
     return sock->endpoint;
 }
 
+pid_t sock_peer_process(const struct sock *sock)
+{
+    struct ucred peer = {.pid = 0};
+    socklen_t bytes = sizeof(peer);
+    if (sock->fd < 0 || strncmp(sock->endpoint, "ipc://", 6) != 0 ||
+        getsockopt(sock->fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) != 0)
+        return 0;
+    return peer.pid;
+}
+
 /* ---- events and waiting ---- */
 
 bool sock_monitor_next(struct sock *sock, uint16_t *event, uint32_t *value)

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "proto/keys.h"
 
@@ -48,6 +49,10 @@ void sock_close(struct sock *sock, int linger_ms);
 
 /* Where it is bound (a port of * is resolved) or connects to. */
 const char *sock_endpoint(const struct sock *sock);
+
+/* The process that listens at the other end of a connected ipc:// endpoint, as the kernel knows it
+ * and as this process sees it; 0: not known, or out of sight (another container). */
+pid_t sock_peer_process(const struct sock *sock);
 
 /* ---- events of a connecting socket ---- */
 

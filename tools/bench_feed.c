@@ -21,6 +21,7 @@ struct values {
     const char *loaders, *secret_key, *server_keys;
     double stall_limit, audit, seconds;
     int64_t prefetch_mib;
+    bool shared_memory;
 };
 
 static const struct opt OPTIONS[] = {
@@ -36,6 +37,8 @@ static const struct opt OPTIONS[] = {
      .value_name = "S", .help = "no epoch is begun after so long; 0: --epochs alone decides"},
     {"prefetch-mib", OPT_INT, offsetof(struct values, prefetch_mib), .fallback = "256", .min = 1,
      .max = 1 << 20, .value_name = "MIB", .help = "memory for micro-batches fetched ahead"},
+    {"shared-memory", OPT_FLAG, offsetof(struct values, shared_memory), .fallback = "true",
+     .help = "take pixels from the memory of ipc:// loaders that offer it; on unless =false"},
     {"secret-key", OPT_STRING, offsetof(struct values, secret_key), .value_name = "FILE",
      .help = "this trainer's key (satchel-keygen); goes with --server-keys"},
     {"server-keys", OPT_STRING, offsetof(struct values, server_keys), .value_name = "DIR",
@@ -188,6 +191,7 @@ static int run(const struct opt_program *program, const struct values *values,
         .stall_limit_seconds = values->stall_limit,
         .audit_share = values->audit,
         .prefetch_bytes = (size_t)values->prefetch_mib << 20,
+        .inline_pixels = !values->shared_memory,
         .secret_key = values->secret_key,
         .server_keys = values->server_keys,
     };

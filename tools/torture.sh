@@ -277,32 +277,42 @@ row_identity() {
 
 cpu_ticks() { awk '{ print $14 + $15 }' "/proc/$1/stat"; }
 
-# Chunks that are not made against messages of the same size.
+# bare MODE ENDPOINT: messages of the size of a chunk that nothing is made of; "IMAGES/S US_SENDER US_RECEIVER", the last two an image.
+bare() {
+    "$build/tests/fault/bare-wire" "$1" "$2" "$chunk" "$WIRE_SECONDS" | awk "{ printf \"%.0f %.1f %.1f\", \$1 * $images, \$3 / $images, \$6 / $images }"
+}
+
+WIRE_SECONDS=${WIRE_SECONDS:-10} # of row wire: each of its measurements
+
+# Chunks that are not made: through a socket against a ROUTER and a DEALER, and a plain socket, that move messages of
+# the same size; in shared memory against descriptors through a ROUTER and a DEALER and one copy.
 row_wire() {
-    local chunk=2408448 images=8 hz
+    local chunk=2408448 images=8 hz kind
     hz=$(getconf CLK_TCK)
-    for kind in tcp ipc; do
-        local at bare raw ours loader_us
-        at=$([ $kind = tcp ] && echo "tcp://127.0.0.1:$((20000 + RANDOM % 20000))" || echo "ipc://$dir/bare")
-        bare=$("$build/tests/fault/bare-wire" zmq "$at" $chunk 10)
-        raw=$("$build/tests/fault/bare-wire" raw "$([ $kind = tcp ] && echo "tcp://127.0.0.1:$((40000 + RANDOM % 20000))" || echo "ipc://$dir/raw")" $chunk 10)
+    for kind in tcp ipc shared; do
+        local at="ipc://$dir/l0" bare_at="ipc://$dir/bare$kind" raw_at="ipc://$dir/raw$kind" mode=zmq share=false
+        case $kind in
+        tcp) at='tcp://127.0.0.1:*' bare_at="tcp://127.0.0.1:$((20000 + RANDOM % 20000))" raw_at="tcp://127.0.0.1:$((40000 + RANDOM % 20000))" ;;
+        shared) mode=shm share=true ;;
+        esac
+        local bare raw before after
+        bare=$(bare $mode "$bare_at")
+        raw=$(bare raw "$raw_at")
         rm -f "$dir/ready0"
-        FAULT_READY=1 "$faulty" --data "train=$store" --bind "$([ $kind = tcp ] && echo 'tcp://127.0.0.1:*' || echo "ipc://$dir/l0")" --workers 1 --ready-file "$dir/ready0" 2>>"$dir/log0" &
+        FAULT_READY=1 "$faulty" --data "train=$store" --bind "$at" --workers 1 --shared-memory=$share --ready-file "$dir/ready0" 2>>"$dir/log0" &
         pids[0]=$!
         ready 0
-        local before after
         before=$(cpu_ticks "${pids[0]}")
-        pull wire --loaders "$(cat "$dir/ready0")" --seconds 10 --prefetch-mib 64
+        pull wire --loaders "$(cat "$dir/ready0")" --seconds "$WIRE_SECONDS" --prefetch-mib 64
         after=$(cpu_ticks "${pids[0]}")
         stop 0
+        local ours total loader_us bare_rate raw_rate
         ours=$(value wire images_per_second)
-        local total
         total=$(sed -n 's/^epoch .*, \([0-9]*\) images,.*/\1/p' "$dir/wire.out" | awk '{ s += $1 } END { print s }')
         loader_us=$(awk "BEGIN { printf \"%.1f\", ($after - $before) / $hz * 1e6 / $total }")
-        local bare_rate raw_rate
-        bare_rate=$(echo "$bare" | awk "{ print \$1 * $images }") raw_rate=$(echo "$raw" | awk "{ print \$1 * $images }")
+        bare_rate=${bare%% *} raw_rate=${raw%% *}
         row "wire alone, $kind" \
-            "$ours images/s; bare ROUTER/DEALER $bare_rate ($(ratio "$ours" "$bare_rate")), raw socket $raw_rate ($(ratio "$ours" "$raw_rate")); CPU an image: loader $loader_us us, feed $(value wire cpu_us_per_image) us; bare $(echo "$bare" | awk "{ printf \"%.1f and %.1f us\", \$3 / $images, \$6 / $images }"), raw $(echo "$raw" | awk "{ printf \"%.1f and %.1f us\", \$3 / $images, \$6 / $images }")" \
+            "$ours images/s; bare $bare_rate ($(ratio "$ours" "$bare_rate")), raw socket $raw_rate ($(ratio "$ours" "$raw_rate")); CPU an image, sender and receiver: $loader_us and $(value wire cpu_us_per_image) us; bare ${bare#* } us, raw ${raw#* } us" \
             ">= 0.9 of bare" "$ours / $bare_rate >= 0.9"
     done
 }

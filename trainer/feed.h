@@ -4,7 +4,8 @@
  *
  * A feed has an I/O thread of its own; the functions below are called from one other thread, where
  * memory is allocated as well. Prefetched micro-batches take at most prefetch_bytes (or two
- * micro-batches, when those are larger), those held by the caller come on top. */
+ * micro-batches, when those are larger), those held by the caller come on top. With glibc, malloc is
+ * told for the whole process to keep as much freed memory. */
 #ifndef TRAINER_FEED_H
 #define TRAINER_FEED_H
 
@@ -23,6 +24,7 @@ struct feed_config {
     double stall_limit_seconds; /* 0: wait for ever, saying so */
     size_t prefetch_bytes;      /* 0: FEED_PREFETCH_BYTES */
     double audit_share;         /* of the chunks that are fetched from two loaders */
+    bool inline_pixels;         /* never from a loader's shared memory */
     /* CURVE: this trainer's secret key (a file) and the loaders' public keys (a directory); both or
      * neither. NULL: plain text. */
     const char *secret_key, *server_keys;

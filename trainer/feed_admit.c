@@ -143,5 +143,8 @@ void feed_admit(struct feed *feed, int number, struct frame_hello_reply *reply)
     peer->credits = reply->credits;
     peer->state = PEER_READY;
     peer->greeted_ns = clock_ns();
-    log_info("loader %s: ready (%s, %u credits)", peer->endpoint, reply->program, reply->credits);
+    if (reply->shares)
+        feed_share_begin(feed, number, reply->descriptor);
+    log_info("loader %s: ready (%s, %u credits%s)", peer->endpoint, reply->program, reply->credits,
+             peer->share.agreed ? ", pixels in shared memory" : "");
 }

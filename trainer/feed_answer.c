@@ -49,20 +49,29 @@ static void measure(struct peer *peer, const struct peer_request *request, doubl
         peer->window++;
 }
 
-/* Writes a checked chunk to its place. */
-static void fill(struct feed_slot *slot, const struct spec *spec, uint32_t place,
-                 const struct frame_chunk *chunk, const uint8_t *labels, const void *pixels,
-                 size_t pixel_bytes)
+/* The content of a chunk that came. */
+struct content {
+    const uint8_t *labels; /* in the message */
+    const void *pixels;    /* in the message, or in the loader's memory, where they may change */
+    size_t label_bytes, pixel_bytes;
+    struct share_view *view; /* NULL: they are in the message */
+};
+
+/* Writes a checked chunk to its place; where its pixels are now. */
+static const void *fill(struct feed_slot *slot, const struct spec *spec, uint32_t place,
+                        const struct frame_chunk *chunk, const struct content *content)
 {
     uint32_t first = place * spec->chunk_size;
-    memcpy(slot->pixels + first * spec_sample_bytes(spec), pixels, pixel_bytes);
+    uint8_t *pixels = slot->pixels + first * spec_sample_bytes(spec);
+    memcpy(pixels, content->pixels, content->pixel_bytes);
     size_t stride = frame_label_bytes(spec);
     for (uint32_t i = 0; i < chunk->samples; i++) {
-        const uint8_t *src = labels + i * stride;
+        const uint8_t *src = content->labels + i * stride;
         slot->labels[first + i] = chunk_label_decode(src);
         if (slot->offsets)
             memcpy(slot->offsets[first + i], src + CHUNK_LABEL_BYTES, sizeof(slot->offsets[0]));
     }
+    return pixels;
 }
 
 /* The chunk is delivered: a request for it elsewhere is a duplicate from now on. */
@@ -90,37 +99,40 @@ static struct frame_store facts_of(const struct feed_store *store)
     return facts;
 }
 
-static int check_chunk(struct feed *feed, const struct peer_request *request,
-                       const struct frame_chunk *chunk)
+/* Against its request; fills content but for pixels in shared memory. */
+static int check_chunk(struct content *content, struct feed *feed,
+                       const struct peer_request *request, const struct frame_chunk *chunk)
 {
     const struct feed_spec *spec = &feed->specs[request->spec];
     if (!hash128_equal(chunk->spec_hash, spec->hash) || chunk->epoch != request->epoch ||
         chunk->chunk != request->index)
         return err_set(ERR_PEER, "it answered another request than the one it names");
-    if (sock_message_parts(feed->message) != 3)
-        return err_set(ERR_PEER, "a chunk of %d frames, not 3", sock_message_parts(feed->message));
-    size_t label_bytes, pixel_bytes;
-    const void *labels = sock_message_data(feed->message, 1, &label_bytes);
-    sock_message_data(feed->message, 2, &pixel_bytes);
+    int parts = chunk->is_shared ? 2 : 3;
+    if (sock_message_parts(feed->message) != parts)
+        return err_set(ERR_PEER, "a chunk of %d frames, not %d", sock_message_parts(feed->message),
+                       parts);
+    content->labels = sock_message_data(feed->message, 1, &content->label_bytes);
+    if (chunk->is_shared)
+        content->pixel_bytes = chunk->samples * spec_sample_bytes(&spec->spec);
+    else
+        content->pixels = sock_message_data(feed->message, 2, &content->pixel_bytes);
     const struct frame_store facts = facts_of(&feed->stores[spec->store]);
-    return frame_check_chunk(chunk, &spec->spec, &facts, labels, label_bytes, pixel_bytes);
+    return frame_check_chunk(chunk, &spec->spec, &facts, content->labels, content->label_bytes,
+                             content->pixel_bytes);
 }
 
-/* The content of the chunk that was received, as it enters the epoch's receipt. */
-static struct hash128 receipt_of(struct feed *feed, const struct peer_request *request)
+/* The chunk's hash, as it enters the epoch's receipt: of what will be trained on, so its pixels are
+ * hashed where they were copied to. What is only compared is not copied. */
+static struct hash128 take_in(struct feed *feed, const struct peer_request *request,
+                              const struct frame_chunk *chunk, const struct content *content)
 {
-    size_t label_bytes, pixel_bytes;
-    const void *labels = sock_message_data(feed->message, 1, &label_bytes);
-    const void *pixels = sock_message_data(feed->message, 2, &pixel_bytes);
-    return receipt_of_chunk(feed->specs[request->spec].hash, request->epoch, request->index, labels,
-                            label_bytes, pixels, pixel_bytes);
-}
-
-static void challenged(struct feed *feed, int number, const struct peer_request *request,
-                       const struct frame_chunk *chunk)
-{
-    if (feed_identity_challenge(feed, number, request->spec, receipt_of(feed, request)))
-        feed_peer_refuse(feed, number, err_message());
+    const struct feed_spec *spec = &feed->specs[request->spec];
+    struct feed_slot *slot = request->chunk ? request->chunk->target : NULL;
+    const void *pixels = content->pixels;
+    if (slot)
+        pixels = fill(slot, &spec->spec, request->chunk->place, chunk, content);
+    return receipt_of_chunk(spec->hash, request->epoch, request->index, content->labels,
+                            content->label_bytes, pixels, content->pixel_bytes);
 }
 
 static void count_duplicate(struct feed *feed)
@@ -131,48 +143,56 @@ static void count_duplicate(struct feed *feed)
 }
 
 static void deliver(struct feed *feed, int number, const struct peer_request *request,
-                    const struct frame_chunk *chunk)
+                    const struct frame_chunk *chunk, struct hash128 receipt, size_t bytes)
 {
-    const struct hash128 receipt = receipt_of(feed, request);
     struct feed_slot *slot = request->chunk->target;
     if (!slot) {
         feed_identity_audit(feed, number, request->chunk, receipt);
         settle(feed, request->chunk);
         return;
     }
-    size_t label_bytes, pixel_bytes;
-    const void *labels = sock_message_data(feed->message, 1, &label_bytes);
-    const void *pixels = sock_message_data(feed->message, 2, &pixel_bytes);
-    fill(slot, &feed->specs[request->spec].spec, request->chunk->place, chunk, labels, pixels,
-         pixel_bytes);
     slot->receipt = hash128_add(slot->receipt, receipt);
     feed_identity_delivered(feed, number, request->chunk, receipt);
     settle(feed, request->chunk);
-    feed_io_delivered(feed, slot, chunk, label_bytes + pixel_bytes);
+    feed_io_delivered(feed, slot, chunk, bytes);
 }
 
 static void on_chunk(struct feed *feed, int number, const struct frame_chunk *chunk)
 {
     struct peer *peer = feed->peers[number];
+    struct content content = {.view = NULL};
+    struct hash128 receipt = {0, 0};
     struct peer_request *found = find_request(peer, chunk->id);
     if (!found) {
         feed_peer_refuse(feed, number, "it sent a chunk that was not asked for");
         return;
     }
-    if (check_chunk(feed, found, chunk) || feed_poison_learn(feed, found, chunk)) {
+    if (check_chunk(&content, feed, found, chunk) || feed_poison_learn(feed, found, chunk)) {
         feed_peer_refuse(feed, number, err_message());
         return;
     }
+    if (chunk->is_shared &&
+        !(content.pixels =
+              feed_share_pixels(&content.view, feed, number, &chunk->shared, content.pixel_bytes)))
+        return;
+    if (found->challenge || found->chunk)
+        receipt = take_in(feed, found, chunk, &content);
+    if (content.view && !feed_share_was_current(feed, number, content.view, &chunk->shared))
+        return;
     double deadline_s = feed_peer_deadline_s(peer);
     struct peer_request request = take_request(peer, found);
+    if (content.view)
+        feed_share_read(peer, request.id);
     if (!request.isolate) /* processes for each sample say nothing of its speed */
         measure(peer, &request, deadline_s);
-    if (request.challenge)
-        challenged(feed, number, &request, chunk);
-    else if (!request.chunk)
+    if (request.challenge) {
+        if (feed_identity_challenge(feed, number, request.spec, receipt))
+            feed_peer_refuse(feed, number, err_message());
+    } else if (!request.chunk) {
         count_duplicate(feed);
-    else
-        deliver(feed, number, &request, chunk);
+    } else {
+        deliver(feed, number, &request, chunk, receipt, content.label_bytes + content.pixel_bytes);
+    }
 }
 
 static void on_need_spec(struct feed *feed, int number, const struct frame_need_spec *need)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The feed's I/O thread: listens to all loaders, gives out requests, keeps the list of loaders. */
 #include <errno.h>
+#include <limits.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +26,7 @@ enum {
     OPENING_GRACE_MS = 300, /* a loader that is up has shaken hands by then */
     WATCH_MS = 1000,
     LIST_BYTES_MAX = 1 << 20,
+    MAP_LEAST = 32 << 20, /* glibc takes no larger one */
     CONTEXT_THREADS = 2,
 };
 
@@ -244,6 +247,9 @@ static void give_out(struct feed *feed)
     while (ledger_count(feed->ledger) > 0 && (number = best_peer(feed, idle)) >= 0)
         if (!feed_peer_ask(feed, number))
             idle[number] = true;
+    for (int i = 0; i < feed->peer_count; i++)
+        if (feed->peers[i]->share.read_count > 0)
+            feed_share_return(feed, i);
 }
 
 /* ---- the loop ---- */
@@ -406,8 +412,19 @@ static void *run(void *argument)
 
 /* ---- starting and stopping ---- */
 
+/* ZeroMQ allocates memory for each message. Left alone, glibc gets that from the kernel time and
+ * again, which zeroes it page by page: a quarter of the CPU of receiving (docs/performance.md). */
+static void keep_freed_memory(const struct feed *feed)
+{
+#ifdef __GLIBC__
+    mallopt(M_MMAP_THRESHOLD, MAP_LEAST);
+    mallopt(M_TRIM_THRESHOLD, feed->prefetch_bytes < INT_MAX ? (int)feed->prefetch_bytes : INT_MAX);
+#endif
+}
+
 int feed_io_start(struct feed *feed)
 {
+    keep_freed_memory(feed);
     feed->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     feed->ledger = ledger_open();
     feed->message = sock_message_open();

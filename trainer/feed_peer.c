@@ -70,6 +70,7 @@ static void hang_up(struct feed *feed, int number, bool lost)
                      chunk->chunk, chunk->epoch, FEED_SUSPECT_LOSSES);
     }
     peer->request_count = 0;
+    feed_share_close(peer);
     sock_close(peer->sock, 0);
     peer->sock = NULL;
 }
@@ -138,6 +139,7 @@ void feed_peer_goodbye(struct feed *feed, int number)
         if (peer->requests[i].chunk)
             ledger_lost(feed->ledger, peer->requests[i].chunk, number, false);
     peer->request_count = 0;
+    feed_share_close(peer);
     sock_close(peer->sock, 100);
     peer->sock = NULL;
     peer->state = PEER_CLOSED;

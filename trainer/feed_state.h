@@ -13,6 +13,7 @@
 
 #include "proto/endpoint.h"
 #include "proto/frame.h"
+#include "proto/share.h"
 #include "proto/sock.h"
 #include "trainer/feed.h"
 #include "trainer/feed_plan.h"
@@ -88,6 +89,19 @@ struct peer_request {
     bool challenge, isolate, overdue;
 };
 
+/* What is read from a loader's memory. */
+struct peer_share {
+    bool agreed; /* on this connection */
+    bool said;   /* why it is not */
+    pid_t process;
+    struct share_token token;
+    struct share_view *views; /* [credits + a few] files that are mapped, any order */
+    unsigned view_count, oldest;
+    unsigned failures; /* in a row, over all connections */
+    unsigned read_count;
+    uint64_t read[FRAME_MAX_CREDITS]; /* requests whose pixels are to be given back */
+};
+
 struct peer { /* owner: io */
     char endpoint[ENDPOINT_BYTES];
     enum peer_state state;
@@ -110,6 +124,7 @@ struct peer { /* owner: io */
     int64_t complained_ns;       /* when it was last said that there is no handshake */
     unsigned request_count;
     struct peer_request requests[FRAME_MAX_CREDITS];
+    struct peer_share share;
 };
 
 struct feed {
@@ -230,6 +245,24 @@ bool feed_peer_request(struct feed *feed, int number, const struct peer_request 
 
 /* Takes the message that was received from it. */
 void feed_answer(struct feed *feed, int number);
+
+/* ---- feed_share.c: pixels in a loader's memory ---- */
+
+/* A loader that was admitted shares its memory: agrees to that when it can be read. */
+void feed_share_begin(struct feed *feed, int number, uint32_t descriptor);
+void feed_share_close(struct peer *peer);
+
+/* Where the pixels of a chunk are; NULL: nowhere, and the loader was cut off. */
+const void *feed_share_pixels(struct share_view **view, struct feed *feed, int number,
+                              const struct frame_shared *shared, size_t bytes);
+
+/* After they were copied. False: they are worth nothing, and the loader was cut off. */
+bool feed_share_was_current(struct feed *feed, int number, const struct share_view *view,
+                            const struct frame_shared *shared);
+
+/* The pixels of this request are needed no longer; all those are given back. */
+void feed_share_read(struct peer *peer, uint64_t request);
+void feed_share_return(struct feed *feed, int number);
 
 /* ---- feed_identity.c: whether loaders make the same stream ---- */
 

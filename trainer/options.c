@@ -36,6 +36,8 @@ static const struct opt run_table[] = {
      .help = "give up (checkpoint, status 3) when no chunk came for so long; 0: wait for ever"},
     {"audit", OPT_REAL, FIELD(audit), .fallback = "0", .max = 1, .value_name = "SHARE",
      .help = "share of chunks that are fetched from two loaders and compared"},
+    {"shared-memory", OPT_FLAG, FIELD(shared_memory), .fallback = "true",
+     .help = "take pixels from the memory of ipc:// loaders that offer it; on unless =false"},
     {"secret-key", OPT_STRING, FIELD(secret_key), .value_name = "FILE",
      .help = "this trainer's key (satchel-keygen); goes with --server-keys"},
     {"server-keys", OPT_STRING, FIELD(server_keys), .value_name = "DIR",

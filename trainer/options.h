@@ -23,6 +23,7 @@ struct run_options {
     double audit;
     const char *secret_key, *server_keys;
     bool resume, eval_only;
+    bool shared_memory; /* pixels of loaders on this host */
     const char *out;
 };
 

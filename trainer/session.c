@@ -60,6 +60,7 @@ static int open_feed(struct session *session)
         .run = run->out,
         .stall_limit_seconds = run->stall_limit,
         .audit_share = run->audit,
+        .inline_pixels = !run->shared_memory,
         .secret_key = run->secret_key,
         .server_keys = run->server_keys,
         .alloc = batch_alloc,

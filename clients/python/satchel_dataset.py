@@ -46,20 +46,26 @@ class SatchelError(Exception):
 
 MESSAGES = {
     "Envelope": "hello:1:Hello hello_reply:2:HelloReply spec_offer:3:SpecOffer request:4:Request chunk:5:Chunk "
-                "refuse:6:Refuse need_spec:7:NeedSpec goodbye:8:Goodbye ping:9:Ping",
+                "refuse:6:Refuse need_spec:7:NeedSpec goodbye:8:Goodbye ping:9:Ping share:10:Share "
+                "release:11:Release",
     "Hello": "protocol:1:uint32 run:2:string wanted:3:WantedStore*",
     "WantedStore": "name:1:string fingerprint:2:bytes",
-    "HelloReply": "protocol:1:uint32 program:2:string credits:3:uint32 stores:4:Store* self_test:5:bytes",
+    "HelloReply": "protocol:1:uint32 program:2:string credits:3:uint32 stores:4:Store* self_test:5:bytes "
+                  "memory:6:Memory",
+    "Memory": "descriptor:1:uint32",
     "Store": "name:1:string fingerprint:2:bytes sample_count:3:uint32 class_count:4:uint32 channels:5:uint32 classes:6:bytes",
     "SpecOffer": "spec:1:bytes",
     "Request": "spec_hash:1:bytes epoch:2:uint32 chunk:3:uint64 id:4:uint64 isolate:5:bool",
     "Chunk": "spec_hash:1:bytes epoch:2:uint32 chunk:3:uint64 id:4:uint64 samples:5:uint32 substituted:6:uint32 "
-             "masked:7:uint32 culprits:8:Culprit*",
+             "masked:7:uint32 culprits:8:Culprit* pixels:9:SharedPixels",
+    "SharedPixels": "descriptor:1:uint32 serial:2:uint64 generation:3:uint64",
     "Culprit": "id:1:uint32 class_id:2:string",
     "Refuse": "reason:1:uint32 id:2:uint64 what:3:string",
     "NeedSpec": "spec_hash:1:bytes id:2:uint64",
     "Goodbye": "reason:1:string",
     "Ping": "",
+    "Share": "token:1:bytes",
+    "Release": "ids:1:uint64*",
 }
 
 

@@ -2,6 +2,7 @@
 /* Envelopes: every kind comes back as it went; whatever is mutated is refused or within its ranges,
  * and never crashes; a chunk's frames must fit the spec to the byte. Endpoints as users write them.
  */
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,7 +15,7 @@
 #include "proto/frame.h"
 #include "tests/unit/testing.h"
 
-enum { MUTATIONS = 20000, KINDS = FRAME_PING };
+enum { MUTATIONS = 20000, KINDS = FRAME_RELEASE };
 
 static struct spec some_spec(void)
 {
@@ -49,7 +50,9 @@ static struct frame some_frame(enum frame_kind kind)
                                                        .program = "satchel-loader",
                                                        .credits = 9,
                                                        .store_count = FRAME_MAX_STORES,
-                                                       .self_test = a};
+                                                       .self_test = a,
+                                                       .shares = true,
+                                                       .descriptor = INT_MAX};
         for (int i = 0; i < FRAME_MAX_STORES; i++) {
             struct frame_store *store = &frame.hello_reply.stores[i];
             *store = (struct frame_store){.fingerprint = a,
@@ -67,8 +70,16 @@ static struct frame some_frame(enum frame_kind kind)
         frame.request = (struct frame_request){a, UINT32_MAX, UINT64_MAX, 77, true};
         break;
     case FRAME_CHUNK:
-        frame.chunk =
-            (struct frame_chunk){b, 3, 4, 5, 4, 1, 2, .culprit_count = FRAME_MAX_CULPRITS};
+        frame.chunk = (struct frame_chunk){b,
+                                           3,
+                                           4,
+                                           5,
+                                           4,
+                                           1,
+                                           2,
+                                           .culprit_count = FRAME_MAX_CULPRITS,
+                                           .is_shared = true,
+                                           .shared = {INT_MAX, UINT64_MAX, UINT64_MAX}};
         for (int i = 0; i < FRAME_MAX_CULPRITS; i++) {
             frame.chunk.culprits[i].id = UINT32_MAX;
             memset(frame.chunk.culprits[i].class_id, 'n', FRAME_CLASS_ID_BYTES - 1);
@@ -85,6 +96,14 @@ static struct frame some_frame(enum frame_kind kind)
         strcpy(frame.goodbye.reason, "bye");
         break;
     case FRAME_PING:
+        break;
+    case FRAME_SHARE:
+        memset(frame.share.bytes, 0xa5, sizeof(frame.share.bytes));
+        break;
+    case FRAME_RELEASE:
+        frame.release.count = FRAME_MAX_RELEASED;
+        for (int i = 0; i < FRAME_MAX_RELEASED; i++)
+            frame.release.ids[i] = UINT64_MAX;
         break;
     }
     return frame;
@@ -142,12 +161,17 @@ static void assert_within_ranges(const struct frame *frame)
         assert_in_range(frame->chunk.samples, 1, SPEC_MAX_CHUNK_SIZE);
         assert_true(frame->chunk.masked <= frame->chunk.samples);
         assert_true(frame->chunk.culprit_count <= FRAME_MAX_CULPRITS);
+        assert_true(!frame->chunk.is_shared ||
+                    (frame->chunk.shared.descriptor <= INT_MAX && frame->chunk.shared.serial != 0));
+        break;
+    case FRAME_RELEASE:
+        assert_in_range(frame->release.count, 1, FRAME_MAX_RELEASED);
         break;
     case FRAME_REFUSE:
         assert_in_range(frame->refuse.reason, FRAME_REASON_PROTOCOL, FRAME_REASON_LIMIT);
         break;
     default:
-        assert_in_range(frame->kind, FRAME_HELLO, FRAME_PING);
+        assert_in_range(frame->kind, FRAME_HELLO, FRAME_RELEASE);
     }
 }
 
@@ -189,6 +213,12 @@ static void refuses_what_is_too_long(void **state)
     frame.hello.wanted_count = FRAME_MAX_STORES + 1;
     uint8_t bytes[FRAME_MAX_BYTES];
     size_t count;
+    assert_int_equal(frame_encode(bytes, &count, &frame), ERR_INTERNAL);
+    frame = some_frame(FRAME_RELEASE);
+    frame.release.count = 0;
+    assert_int_equal(frame_encode(bytes, &count, &frame), ERR_INTERNAL);
+    frame = some_frame(FRAME_CHUNK);
+    frame.chunk.shared.generation = 0;
     assert_int_equal(frame_encode(bytes, &count, &frame), ERR_INTERNAL);
 }
 
