@@ -4,8 +4,8 @@
  *
  * A feed has an I/O thread of its own; the functions below are called from one other thread, where
  * memory is allocated as well. Prefetched micro-batches take at most prefetch_bytes (or two
- * micro-batches, when those are larger), those held by the caller come on top. With glibc, malloc is
- * told for the whole process to keep as much freed memory. */
+ * micro-batches, when those are larger), those held by the caller come on top. With glibc, malloc
+ * is told for the whole process to keep as much freed memory. */
 #ifndef TRAINER_FEED_H
 #define TRAINER_FEED_H
 
