@@ -34,10 +34,19 @@
 
 enum precision { PRECISION_FP32, PRECISION_BF16, PRECISION_FP16 };
 
+/* How much of batch normalisation goes into the convolutions around it (trainer/fusion.h). */
+enum fusion {
+    FUSION_AUTO,     /* the backend's choice; ref: FUSION_NONE */
+    FUSION_NONE,     /* normalised maps are stored */
+    FUSION_PROLOGUE, /* a convolution normalises what it reads and sums what it writes */
+    FUSION_BLOCK,    /* the end of a block, and the sums of the backward, as well */
+};
+
 struct backend_config {
     int threads; /* CPU: 0 = all that the process may use */
     int device;  /* GPU ordinal of this rank */
     enum precision precision;
+    enum fusion fusion; /* cuda; ref in PRECISION_FP16 rounds as that does */
     bool verbose;
 };
 

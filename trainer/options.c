@@ -19,6 +19,9 @@ static const struct opt run_table[] = {
      .help = "where the network runs"},
     {"backend", OPT_CHOICE, FIELD(backend), .fallback = "auto", .choices = "auto|ref|dnnl|cuda",
      .help = "what runs it; auto takes the fastest that works here"},
+    {"fusion", OPT_CHOICE, FIELD(fusion), .fallback = "auto", .choices = "auto|none|prologue|block",
+     .help = "how much of batch normalisation a GPU's convolutions take over, where cuDNN can; "
+             "block: sm_90"},
     {"threads", OPT_INT, FIELD(threads), .fallback = "0", .max = 1024, .value_name = "N",
      .help = "threads of a CPU backend; 0: all that the process may use"},
     {"max-steps", OPT_INT, FIELD(max_steps), .fallback = "0", .max = 1e15, .value_name = "N",
@@ -75,6 +78,15 @@ static enum precision precision_of(const char *name)
     return strcmp(name, "fp16") == 0 ? PRECISION_FP16 : PRECISION_FP32;
 }
 
+static enum fusion fusion_of(const char *name)
+{
+    static const char *const names[] = {"auto", "none", "prologue", "block"};
+    int at = 0;
+    while (at < FUSION_BLOCK && strcmp(name, names[at]) != 0)
+        at++;
+    return (enum fusion)at;
+}
+
 int options_parse(struct options *options, int argc, char **argv)
 {
     *options = (struct options){
@@ -108,6 +120,7 @@ int options_parse(struct options *options, int argc, char **argv)
     if (!code)
         code = recipe_check(&options->recipe, 1);
     options->precision = precision_of(options->recipe.precision);
+    options->fusion = fusion_of(options->run.fusion);
     options->recipe.lr = recipe_lr(&options->recipe);
     return code;
 }

@@ -12,7 +12,7 @@
 
 struct run_options {
     const char *loaders;
-    const char *device, *backend;
+    const char *device, *backend, *fusion;
     int64_t threads;          /* 0: all */
     int64_t max_steps;        /* of the whole run, over resumes; 0: no limit */
     int64_t keep;             /* checkpoints: the newest and those before it */
@@ -31,6 +31,7 @@ struct options {
     struct recipe recipe; /* resolved: lr is absolute */
     struct run_options run;
     enum precision precision;
+    enum fusion fusion;
     struct opt_section sections[2]; /* recipe, run */
     struct opt_program program;
 };

@@ -44,6 +44,7 @@ static int open_backend(struct session *session)
         .threads = share_of_threads(options, session->comm),
         .device = session->comm->local_rank,
         .precision = options->precision,
+        .fusion = options->fusion,
     };
     int code = backend_open(&session->backend, &session->ops, options->run.device,
                             options->run.backend, &config);

@@ -12,7 +12,10 @@
 /* Sums are taken in another order before they are rounded to 11 bits; some 20 roundings deep. */
 static const double tolerance = 5e-3;
 
-static const struct backend_config halves = {.threads = 2, .precision = PRECISION_FP16};
+static const struct backend_config halves = {
+    .threads = 2, .precision = PRECISION_FP16, .fusion = FUSION_PROLOGUE};
+static const struct backend_config unfused = {
+    .threads = 2, .precision = PRECISION_FP16, .fusion = FUSION_NONE};
 static const struct backend_ops *cuda;
 static bool quick;
 
@@ -21,6 +24,8 @@ static void test_operations(void **unused)
     int failures = 0;
     for (int i = 0; i < TINY_CASES; i += quick ? 9 : 1) {
         fprintf(stderr, "# %s\n", tiny_cases[i].name);
+        failures += tiny_compare_case(cuda, &backend_ref, &unfused, &tiny_cases[i],
+                                      testing_seed() + (uint64_t)i, tolerance);
         failures += tiny_compare_case(cuda, &backend_ref, &halves, &tiny_cases[i],
                                       testing_seed() + (uint64_t)i, tolerance);
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Asks the real cuDNN whether it takes every graph of the backend on a device that is only
  * described: nothing runs, but a graph that is refused on that chip fails here.
- *   finalise DEVICE.json [--verbose] [MODEL:SIZE:BATCH:train|infer...]
+ *   finalise DEVICE.json [--verbose] [MODEL:SIZE:BATCH:train|prologue|block|infer...]
  * prints every distinct graph with --verbose, then one line. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "common/err.h"
 #include "common/file.h"
+#include "common/log.h"
 #include "trainer/cuda/plan.h"
 #include "trainer/cuda/schedule.h"
 
@@ -20,19 +21,23 @@ struct wish {
     char model[48];
     int size_px, batch, channels;
     enum program_mode mode;
+    enum fusion fusion;
 };
 
 static const char *const standard[] = {
-    "resnet50d:224:256:train", "resnet50d:224:256:infer", "resnet152d:224:256:infer",
-    "resnet8d:28:64:train",    "resnet8d:28:64:infer",
+    "resnet50d:224:256:train",  "resnet50d:224:256:prologue", "resnet50d:224:256:infer",
+    "resnet152d:224:256:infer", "resnet8d:28:64:train",       "resnet8d:28:64:infer",
 };
 
 static int read_wish(struct wish *wish, const char *text)
 {
     char mode[16];
     if (sscanf(text, "%47[^:]:%d:%d:%15s", wish->model, &wish->size_px, &wish->batch, mode) != 4)
-        return err_set(ERR_ARG, "'%s' is not MODEL:SIZE:BATCH:train|infer", text);
-    wish->mode = strcmp(mode, "train") == 0 ? PROGRAM_TRAIN : PROGRAM_INFER;
+        return err_set(ERR_ARG, "'%s' is not MODEL:SIZE:BATCH:train|prologue|block|infer", text);
+    wish->mode = strcmp(mode, "infer") == 0 ? PROGRAM_INFER : PROGRAM_TRAIN;
+    wish->fusion = strcmp(mode, "prologue") == 0 ? FUSION_PROLOGUE
+                   : strcmp(mode, "block") == 0  ? FUSION_BLOCK
+                                                 : FUSION_NONE;
     wish->channels = wish->size_px <= 32 ? 1 : 3;
     return 0;
 }
@@ -52,9 +57,10 @@ static int want(struct plans *plans, const char *text)
         code = layout_open(&layout, net);
     if (!code && wish.mode == PROGRAM_TRAIN)
         code = layout_split(layout, net, 0);
+    const struct scheme scheme = {.fusion = wish.fusion};
     const struct program_config config = {.mode = wish.mode, .batch = wish.batch};
     if (!code)
-        code = schedule_open(&schedule, net, layout, &config);
+        code = schedule_open(&schedule, net, layout, &config, &scheme);
     for (int i = 0; !code && i < schedule->graph_count; i++)
         if (plans_want(plans, &schedule->graphs[i]) < 0)
             code = err_set(ERR_NOMEM, "no memory for plans");
@@ -74,8 +80,8 @@ static void print_plans(const struct plans *plans)
         char name[160];
         const struct plan *plan = plans_get(plans, i);
         graph_name(name, sizeof name, &plan->spec);
-        printf("%-70s %6.3f s, %d tried, workspace %7.2f MiB\n", name, plan->seconds, plan->tried,
-               (double)plan->workspace_bytes / (1 << 20));
+        printf("%-90s %6.3f s, %d tried, workspace %7.2f MiB%s\n", name, plan->seconds, plan->tried,
+               (double)plan->workspace_bytes / (1 << 20), plan->refused ? ", REFUSED" : "");
     }
 }
 
@@ -111,6 +117,7 @@ int main(int argc, char **argv)
     bool verbose = argc > 2 && strcmp(argv[2], "--verbose") == 0;
     uint8_t *description = NULL;
     size_t bytes;
+    log_set_verbose(verbose);
     int skipped = 2 + verbose;
     int code = argc < 2 ? err_set(ERR_ARG, "finalise DEVICE.json [--verbose] [NET...]") : 0;
     if (!code)

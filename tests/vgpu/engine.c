@@ -13,81 +13,12 @@
 
 enum engine { REDUCED, VARYING, BROKEN, SOUND, ENGINES };
 
-/* What cuDNN 9.19's heuristics were seen to refuse (on H100 and A100), of the graphs that a trainer
- * is tempted to build. */
-static bool is_map(const struct tensor *tensor)
-{
-    return tensor->rank == 4 && tensor->type == CUDNN_DATA_HALF && !tensor->is_virtual;
-}
-
-static bool is_conv(const struct descriptor *op)
-{
-    return !strncmp(op->kind->text, "OPERATION_CONVOLUTION", 21);
-}
-
-static bool is_norm(const struct descriptor *op)
-{
-    return !strncmp(op->kind->text, "OPERATION_NORM", 14);
-}
-
-/* Channels last, as every fp16 engine with tensor cores wants it. */
-static bool channels_last(const struct tensor *tensor)
-{
-    return tensor->dim[1] == 1 || tensor->stride[1] == 1;
-}
-
-static bool operands_supported(const struct descriptor *graph)
-{
-    struct operands *all = malloc(sizeof *all);
-    if (!all)
-        vgpu_fail("no memory");
-    vgpu_graph_operands(all, graph);
-    bool supported = true;
-    for (int i = 0; i < all->count; i++)
-        if (is_map(&all->items[i].tensor->tensor))
-            supported &= channels_last(&all->items[i].tensor->tensor);
-    free(all);
-    return supported;
-}
-
-static bool norm_supported(const struct descriptor *op)
-{
-    bool forward = op->kind->type == CUDNN_BACKEND_OPERATION_NORM_FORWARD_DESCRIPTOR;
-    const struct tensor *x = vgpu_get_tensor(op, forward ? CUDNN_ATTR_OPERATION_NORM_FWD_XDESC
-                                                         : CUDNN_ATTR_OPERATION_NORM_BWD_XDESC);
-    return vgpu_device()->major >= 8 && !x->is_virtual && x->dim[1] % 8 == 0;
-}
-
-/* No engine multiplies before a convolution's gradients, or gives a filter's gradient in fp32. */
-static bool conv_supported(const struct descriptor *op)
-{
-    for (const struct rule *rule = op->kind->rules; rule->text; rule++)
-        if (rule->role == INPUT && vgpu_get_tensor(op, rule->name)->is_virtual)
-            return false;
-    return op->kind->type != CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR ||
-           vgpu_get_tensor(op, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW)->type ==
-               CUDNN_DATA_HALF;
-}
-
-static bool supported(const struct descriptor *graph)
-{
-    int count, large = 0;
-    struct descriptor *const *ops = vgpu_graph_operations(graph, &count);
-    for (int i = 0; i < count; i++) {
-        large += ops[i]->kind->type != CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR;
-        if ((is_norm(ops[i]) && !norm_supported(ops[i])) ||
-            (is_conv(ops[i]) && !conv_supported(ops[i])))
-            return false;
-    }
-    return large <= 1 && operands_supported(graph);
-}
-
 /* Engines in the order that the heuristics give them. */
 static int configurations(const struct descriptor *heuristics, int engines[ENGINES])
 {
     const struct descriptor *graph =
         vgpu_get_descriptor(heuristics, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH);
-    if (!supported(graph))
+    if (!vgpu_graph_supported(graph))
         return 0;
     if (vgpu_get_int(heuristics, CUDNN_ATTR_ENGINEHEUR_MODE, -1) == CUDNN_HEUR_MODE_FALLBACK) {
         engines[0] = SOUND;
@@ -142,7 +73,10 @@ static int64_t workspace_of(const struct descriptor *graph)
 {
     int count;
     struct descriptor *const *ops = vgpu_graph_operations(graph, &count);
-    return is_conv(ops[0]) ? 20480 : is_norm(ops[count - 1]) || is_norm(ops[0]) ? 4096 : 0;
+    int64_t bytes = 0;
+    for (int i = 0; i < count; i++)
+        bytes += vgpu_is_conv(ops[i]) ? 20480 : vgpu_is_norm(ops[i]) ? 4096 : 0;
+    return bytes;
 }
 
 static const struct descriptor *config_of(const struct descriptor *plan)

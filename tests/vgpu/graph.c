@@ -24,6 +24,9 @@ static const struct operation {
     {OPERATION(NORM_FORWARD), "norm forward", vgpu_norm_forward_check, vgpu_norm_forward_compute},
     {OPERATION(NORM_BACKWARD), "norm backward", vgpu_norm_backward_check,
      vgpu_norm_backward_compute},
+    {OPERATION(GEN_STATS), "sums", vgpu_stats_check, vgpu_stats_compute},
+    {OPERATION(BN_FINALIZE_STATISTICS), "finalize", vgpu_finalize_check, vgpu_finalize_compute},
+    {OPERATION(BN_BWD_WEIGHTS), "backward sums", vgpu_weights_check, vgpu_weights_compute},
     {OPERATION(RESAMPLE_FWD), "pool forward", vgpu_resample_check, vgpu_resample_forward_compute},
     {OPERATION(RESAMPLE_BWD), "pool backward", vgpu_resample_check, vgpu_resample_backward_compute},
 };
@@ -34,6 +37,13 @@ static const struct operation *operation_of(const struct descriptor *op)
         if (table[i].type == op->kind->type)
             return &table[i];
     vgpu_fail("%s is no operation", op->kind->text);
+}
+
+enum role vgpu_role(const struct descriptor *op, const struct rule *rule)
+{
+    bool statistics = rule->name == CUDNN_ATTR_OPERATION_NORM_FWD_MEAN_DESC ||
+                      rule->name == CUDNN_ATTR_OPERATION_NORM_FWD_INV_VARIANCE_DESC;
+    return statistics && vgpu_norm_infers(op) ? INPUT : rule->role;
 }
 
 double *vgpu_value(const struct values *values, const struct tensor *tensor)
@@ -77,17 +87,17 @@ struct descriptor *const *vgpu_graph_operations(const struct descriptor *graph, 
 /* Calls visit for every tensor of every operation. */
 static void each_operand(const struct descriptor *graph, void *user,
                          void (*visit)(void *user, struct descriptor *tensor,
-                                       const struct rule *rule))
+                                       const struct rule *rule, enum role role))
 {
     int count;
     struct descriptor *const *ops = vgpu_graph_operations(graph, &count);
     for (int i = 0; i < count; i++)
         for (const struct rule *rule = ops[i]->kind->rules; rule->text; rule++)
             if (rule->role != PLAIN && vgpu_get(ops[i], rule->name))
-                visit(user, vgpu_get_descriptor(ops[i], rule->name), rule);
+                visit(user, vgpu_get_descriptor(ops[i], rule->name), rule, vgpu_role(ops[i], rule));
 }
 
-static void visit(void *user, struct descriptor *tensor, const struct rule *rule)
+static void visit(void *user, struct descriptor *tensor, const struct rule *rule, enum role role)
 {
     struct operands *all = user;
     int i = 0;
@@ -104,7 +114,7 @@ static void visit(void *user, struct descriptor *tensor, const struct rule *rule
         *operand = (struct operand){.tensor = tensor, .name = rule->text};
         all->count++;
     }
-    if (rule->role == OUTPUT) {
+    if (role == OUTPUT) {
         operand->name = rule->text;
         operand->producers++;
     } else {
@@ -138,10 +148,11 @@ static bool must_wait(const struct descriptor *op, struct descriptor *const *ops
 {
     for (const struct rule *in = op->kind->rules; in->text; in++) {
         const struct descriptor *wanted =
-            in->role == INPUT ? vgpu_get_descriptor(op, in->name) : NULL;
+            vgpu_role(op, in) == INPUT ? vgpu_get_descriptor(op, in->name) : NULL;
         for (int i = 0; wanted && i < count; i++)
             for (const struct rule *out = ops[i]->kind->rules; !done[i] && out->text; out++)
-                if (out->role == OUTPUT && vgpu_get_descriptor(ops[i], out->name) == wanted)
+                if (vgpu_role(ops[i], out) == OUTPUT &&
+                    vgpu_get_descriptor(ops[i], out->name) == wanted)
                     return true;
     }
     return false;

@@ -10,6 +10,12 @@
 #define FORWARD(name) CUDNN_ATTR_OPERATION_NORM_FWD_##name
 #define BACKWARD(name) CUDNN_ATTR_OPERATION_NORM_BWD_##name
 
+void vgpu_check_vector(const struct tensor *tensor, int name, int64_t channels)
+{
+    if (tensor->rank != 4 || tensor->dim[1] != channels || vgpu_tensor_count(tensor) != channels)
+        vgpu_fail("%s is not 1 x %lld x 1 x 1", vgpu_name_of(name), (long long)channels);
+}
+
 static void check_vector(const struct descriptor *op, int name, int64_t channels)
 {
     const struct tensor *tensor = vgpu_get_tensor(op, name);
@@ -17,8 +23,7 @@ static void check_vector(const struct descriptor *op, int name, int64_t channels
         return;
     if (tensor->type != CUDNN_DATA_FLOAT)
         vgpu_fail("%s is not fp32", vgpu_name_of(name));
-    if (tensor->rank != 4 || tensor->dim[1] != channels || vgpu_tensor_count(tensor) != channels)
-        vgpu_fail("%s is not 1 x %lld x 1 x 1", vgpu_name_of(name), (long long)channels);
+    vgpu_check_vector(tensor, name, channels);
 }
 
 static void check_scalar(const struct descriptor *op, int name)
@@ -40,8 +45,11 @@ void vgpu_norm_forward_check(const struct descriptor *op)
     check_maps(x, vgpu_get_tensor(op, FORWARD(YDESC)), "y");
     if (vgpu_get_int(op, FORWARD(MODE), -1) != CUDNN_BATCH_NORM)
         vgpu_fail("the double normalises over the batch only");
-    if (vgpu_get_int(op, FORWARD(PHASE), -1) != CUDNN_NORM_FWD_TRAINING)
-        vgpu_fail("the double normalises in training only");
+    bool infers = vgpu_norm_infers(op);
+    if (!infers && vgpu_get_int(op, FORWARD(PHASE), -1) != CUDNN_NORM_FWD_TRAINING)
+        vgpu_fail("normalisation in an unknown phase");
+    if (infers == (vgpu_get(op, FORWARD(EPSILON_DESC)) != NULL))
+        vgpu_fail("normalisation: training needs an epsilon, inference takes none");
     static const int vectors[] = {FORWARD(SCALE_DESC),
                                   FORWARD(BIAS_DESC),
                                   FORWARD(MEAN_DESC),
@@ -58,8 +66,14 @@ void vgpu_norm_forward_check(const struct descriptor *op)
     for (size_t i = 4; i < sizeof vectors / sizeof *vectors; i++)
         running += vgpu_get(op, vectors[i]) != NULL;
     running += vgpu_get(op, FORWARD(EXP_AVG_FACTOR_DESC)) != NULL;
-    if (running != 0 && running != 5)
+    if (running != 0 && (running != 5 || infers))
         vgpu_fail("some of the running statistics and their factor are set and some are not");
+}
+
+bool vgpu_norm_infers(const struct descriptor *op)
+{
+    return op->kind->type == CUDNN_BACKEND_OPERATION_NORM_FORWARD_DESCRIPTOR &&
+           vgpu_get_int(op, FORWARD(PHASE), -1) == CUDNN_NORM_FWD_INFERENCE;
 }
 
 struct channel { /* sums over its pixels */
@@ -102,17 +116,20 @@ void vgpu_norm_forward_compute(const struct descriptor *op, const struct values 
     const double *x = vgpu_value(values, shape);
     const double *scale = vgpu_value(values, vgpu_get_tensor(op, FORWARD(SCALE_DESC)));
     const double *bias = vgpu_value(values, vgpu_get_tensor(op, FORWARD(BIAS_DESC)));
-    double epsilon = vgpu_value(values, vgpu_get_tensor(op, FORWARD(EPSILON_DESC)))[0];
+    bool infers = vgpu_norm_infers(op);
+    double epsilon = infers ? 0 : vgpu_value(values, vgpu_get_tensor(op, FORWARD(EPSILON_DESC)))[0];
     double *mean = vgpu_value(values, vgpu_get_tensor(op, FORWARD(MEAN_DESC)));
     double *inverse = vgpu_value(values, vgpu_get_tensor(op, FORWARD(INV_VARIANCE_DESC)));
     double *y = vgpu_value(values, result);
     int64_t channels = shape->dim[1], pixels = vgpu_tensor_count(shape) / channels;
 #pragma omp parallel for
     for (int64_t c = 0; c < channels; c++) {
-        struct channel it = statistics(x, pixels, channels, c);
-        mean[c] = (float)it.mean; /* as they are stored */
-        inverse[c] = (float)(1.0 / sqrt(it.variance + epsilon));
-        move_running(op, values, c, &it, pixels);
+        if (!infers) {
+            struct channel it = statistics(x, pixels, channels, c);
+            mean[c] = (float)it.mean; /* as they are stored */
+            inverse[c] = (float)(1.0 / sqrt(it.variance + epsilon));
+            move_running(op, values, c, &it, pixels);
+        }
         for (int64_t p = 0; p < pixels; p++)
             y[p * channels + c] = (x[p * channels + c] - mean[c]) * inverse[c] * scale[c] + bias[c];
     }

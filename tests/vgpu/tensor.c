@@ -8,6 +8,8 @@
 size_t vgpu_element_bits(cudnnDataType_t type)
 {
     switch ((int)type) {
+    case CUDNN_DATA_INT64:
+        return 64;
     case CUDNN_DATA_FLOAT:
     case CUDNN_DATA_INT32:
         return 32;
@@ -149,6 +151,8 @@ static double load_one(cudnnDataType_t type, const void *src, int64_t at)
         return ((const float *)src)[at];
     case CUDNN_DATA_HALF:
         return half_to_float(((const uint16_t *)src)[at]);
+    case CUDNN_DATA_INT64:
+        return (double)((const int64_t *)src)[at];
     case CUDNN_DATA_INT32:
         return ((const int32_t *)src)[at];
     case CUDNN_DATA_INT8:
@@ -168,6 +172,9 @@ static void store_one(void *dst, cudnnDataType_t type, int64_t at, double value)
         break;
     case CUDNN_DATA_HALF:
         ((uint16_t *)dst)[at] = half_from_float((float)value);
+        break;
+    case CUDNN_DATA_INT64:
+        ((int64_t *)dst)[at] = (int64_t)value;
         break;
     case CUDNN_DATA_INT32:
         ((int32_t *)dst)[at] = (int32_t)value;

@@ -13,16 +13,20 @@
 
 extern const struct backend_ops backend_cuda;
 
-static const struct backend_config config = {.threads = 2, .precision = PRECISION_FP16};
+static const struct backend_config config = {
+    .threads = 2, .precision = PRECISION_FP16, .fusion = FUSION_PROLOGUE};
+static const struct backend_config unfused = {
+    .threads = 2, .precision = PRECISION_FP16, .fusion = FUSION_NONE};
 
 static const double tolerance = 2e-3;
 
 static void test_operations(void **state)
 {
     int failures = 0;
-    for (int i = 0; i < TINY_CASES; i++)
-        failures += tiny_compare_case(&backend_cuda, &backend_ref_double, &config, &tiny_cases[i],
-                                      testing_seed(), tolerance);
+    for (int i = 0; i < 2 * TINY_CASES; i++)
+        failures +=
+            tiny_compare_case(&backend_cuda, &backend_ref_double, i % 2 ? &config : &unfused,
+                              &tiny_cases[i / 2], testing_seed(), tolerance);
     const struct tiny_case many_classes = {"resnet8b-w4", NULL,        8,    3, 1000, 4,
                                            TINY_FREE,     TINY_SMOOTH, false};
     failures += tiny_compare_case(&backend_cuda, &backend_ref_double, &config, &many_classes,

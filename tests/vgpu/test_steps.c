@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Whole training steps of the CUDA backend on the double against the reference with the same
  * roundings to fp16: loss, every gradient, batch statistics, momentum, updated weights, running
- * statistics; and how many ReLUs go the other way. Argument: another net than the default ones
- * ("resnet50d"). */
+ * statistics; and how many ReLUs go the other way. With each way of fusing batch normalisation.
+ * Arguments: one net ("resnet50d") and one way ("prologue") of all. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,7 +17,7 @@ extern const struct backend_ops backend_cuda;
 enum { MICRO = 2, LOSS_SCALE = 1024 };
 
 static const double tolerance = 2e-4, flip_share = 1e-3;
-static const struct backend_config config = {.threads = 2, .precision = PRECISION_FP16};
+static const char *const fusion_names[] = {"auto", "none", "prologue", "block"};
 
 /* Strong enough that none of it can be forgotten unnoticed. */
 static const struct update update = {.lr = 0.05,
@@ -31,23 +31,36 @@ static const struct update update = {.lr = 0.05,
 static const struct {
     struct tiny_case net;
     int steps;
+    enum fusion fusion;
 } cases[] = {
-    {{"resnet8d", NULL, 28, 1, 10, 8, TINY_FREE, TINY_SMOOTH, false}, 2},
-    {{"resnet20d", NULL, 28, 1, 10, 8, TINY_FREE, TINY_SMOOTH, false}, 2},
-    {{"resnet50d-w16", NULL, 64, 3, 7, 8, TINY_FREE, TINY_PLAIN, false}, 2},
-    {{"resnet50d", NULL, 64, 3, 1000, 8, TINY_FREE, TINY_SMOOTH, false}, 1},
+    {{"resnet8d", NULL, 28, 1, 10, 8, TINY_FREE, TINY_SMOOTH, false}, 2, FUSION_NONE},
+    {{"resnet8d", NULL, 28, 1, 10, 8, TINY_FREE, TINY_SMOOTH, false}, 2, FUSION_PROLOGUE},
+    {{"resnet20d", NULL, 28, 1, 10, 8, TINY_FREE, TINY_SMOOTH, false}, 2, FUSION_NONE},
+    {{"resnet50d-w16", NULL, 64, 3, 7, 8, TINY_FREE, TINY_PLAIN, false}, 2, FUSION_NONE},
+    {{"resnet50d-w16", NULL, 64, 3, 7, 8, TINY_FREE, TINY_PLAIN, false}, 2, FUSION_PROLOGUE},
+    {{"resnet50d", NULL, 64, 3, 1000, 8, TINY_FREE, TINY_SMOOTH, false}, 1, FUSION_NONE},
 };
 
 /* ReLUs of a run on the double, in the order of the net's nodes. */
 static struct {
     struct tiny *ref; /* has run the same batch already */
-    int node;
+    int node, last;
     uint64_t flips, values;
 } relus;
+
+static int last_relu(const struct net *net)
+{
+    int last = net->node_count - 1;
+    while (!net->nodes[last].relu)
+        last--;
+    return last;
+}
 
 static void watch_relu(const double *values, const int64_t dim[4])
 {
     const struct net *net = relus.ref->net;
+    if (relus.node >= relus.last)
+        return; /* in the backward, once more */
     while (++relus.node < net->node_count && !net->nodes[relus.node].relu)
         ;
     assert_true(relus.node < net->node_count);
@@ -164,14 +177,14 @@ static int run_micro_batches(struct tiny *cuda, struct tiny *ref, const struct t
         assert_int_equal(ref->ops->run(ref->program, &ref->batch, m, factor, NULL, NULL), 0);
         relus.ref = ref;
         relus.node = -1;
+        relus.last = last_relu(ref->net);
         vgpu_observe_relu = watch_relu;
         int code = cuda->ops->run(cuda->program, &cuda->batch, m, factor, NULL, NULL);
         if (code)
             fail_msg("%s", err_message());
         assert_int_equal(cuda->ops->synchronise(cuda->backend), 0);
         vgpu_observe_relu = NULL;
-        for (int i = relus.node + 1; i < ref->net->node_count; i++)
-            assert_false(ref->net->nodes[i].relu);
+        assert_int_equal(relus.node, relus.last);
     }
     assert_int_equal(ref->ops->slot_add(ref->state, 0, 1, BUCKETS_ALL), 0);
     assert_int_equal(cuda->ops->slot_add(cuda->state, 0, 1, BUCKETS_ALL), 0);
@@ -203,8 +216,10 @@ static void align(struct tiny *ref, struct tiny *cuda)
     free_weights(weights, ref);
 }
 
-static int compare_net(const struct tiny_case *what, int steps, uint64_t seed)
+static int compare_net(const struct tiny_case *what, int steps, enum fusion fusion, uint64_t seed)
 {
+    const struct backend_config config = {
+        .threads = 2, .precision = PRECISION_FP16, .fusion = fusion};
     struct tiny cuda, ref;
     memset(largest, 0, sizeof largest);
     relus.flips = relus.values = 0;
@@ -219,7 +234,8 @@ static int compare_net(const struct tiny_case *what, int steps, uint64_t seed)
     }
     tiny_close(&cuda);
     tiny_close(&ref);
-    printf("%s, %d px, batch %d: L2-relative at most", what->name, what->size_px, what->batch);
+    printf("%s, %d px, batch %d, fusion %s: L2-relative at most", what->name, what->size_px,
+           what->batch, fusion_names[fusion]);
     for (int k = 0; k < KINDS; k++)
         printf(" %.1e (%s)", largest[k], kind_names[k]);
     printf("; %llu of %llu ReLUs differ\n", (unsigned long long)relus.flips,
@@ -228,14 +244,22 @@ static int compare_net(const struct tiny_case *what, int steps, uint64_t seed)
     return failures + !((double)relus.flips < flip_share * (double)relus.values);
 }
 
-static const char *chosen;
+static const char *chosen, *chosen_fusion;
+
+static bool is_chosen(const char *name, enum fusion fusion)
+{
+    return (!chosen || !strcmp(chosen, name)) &&
+           (!chosen_fusion || !strcmp(chosen_fusion, fusion_names[fusion]));
+}
 
 static void test_nets(void **state)
 {
     int compared = 0;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        if (!chosen || !strcmp(chosen, cases[i].net.name)) {
-            assert_int_equal(compare_net(&cases[i].net, cases[i].steps, testing_seed()), 0);
+        if (is_chosen(cases[i].net.name, cases[i].fusion)) {
+            int failures =
+                compare_net(&cases[i].net, cases[i].steps, cases[i].fusion, testing_seed());
+            assert_int_equal(failures, 0);
             compared++;
         }
     assert_true(compared > 0);
@@ -244,6 +268,7 @@ static void test_nets(void **state)
 int main(int argc, char **argv)
 {
     chosen = argc > 1 ? argv[1] : NULL;
+    chosen_fusion = argc > 2 ? argv[2] : NULL;
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_nets)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -166,6 +166,7 @@ static int cuda_open(struct backend **out, const struct backend_config *config)
     backend->head.ops = &backend_cuda;
     backend->device = config->device % count; /* ranks of several hosts count on */
     backend->threads = config->threads;
+    backend->fusion = config->fusion;
     code = cuda_check(cudaSetDevice(backend->device), "taking the GPU");
     if (!code)
         code = describe_device(backend);

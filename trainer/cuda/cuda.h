@@ -19,6 +19,7 @@
 struct backend {
     struct backend_head head;
     int device, threads;
+    enum fusion fusion;
     cudaStream_t compute, copy;
     cudnnHandle_t dnn;
     cublasLtHandle_t lt;
@@ -105,8 +106,9 @@ struct program {
     int *gather_ends;                    /* [bucket] */
     struct kernel_fold_row *folds;       /* device; frozen: by node */
     int fold_total;
-    int *fold_begins;    /* [node] */
-    float epsilon, zero; /* what graphs take by value */
+    int *fold_begins;         /* [node] */
+    int64_t *counts;          /* [node]: values in a channel of its output */
+    float epsilon, zero, one; /* what graphs take by value */
 
     cudaEvent_t copied[2], unpacked[2]; /* of the two places for what arrives */
     unsigned runs;
@@ -124,6 +126,13 @@ static inline void *program_cuda_block(const struct program *program, int block)
 {
     return block < 0 ? NULL : program->memory + arena_offset(program->schedule->arena, block);
 }
+
+/* ERR_NOMEM names the largest batch that fits. */
+int program_cuda_check_memory(const struct program *program, size_t wanted);
+
+/* fit.c: the schedule, plans and workspace of a program; its schedule at another batch. */
+int fit_cuda_program(struct program *program);
+int fit_cuda_schedule(struct schedule **out, const struct program *program, int batch);
 
 int program_cuda_open(struct program **out, struct state *state,
                       const struct program_config *config);

@@ -2,23 +2,28 @@
 /* The operation graphs that a net is made of, described for cuDNN 9 (NVIDIA cuDNN backend API).
  *
  * Maps are fp16, NHWC, channels padded (layout.h); weights fp16 KRSC; everything a channel has is
- * fp32, but the bias of GRAPH_CONV_BIAS. Computation is fp32. Masks have one bit an element. */
+ * fp32, but the bias of GRAPH_CONV_BIAS and the scale and shift of a convolution's prologue.
+ * Computation is fp32, but that of such a prologue. Masks have one bit an element. */
 #ifndef TRAINER_CUDA_GRAPH_H
 #define TRAINER_CUDA_GRAPH_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "trainer/cuda/describe.h"
 
 enum graph_kind {
-    GRAPH_CONV,              /* y = w * x */
+    GRAPH_CONV,              /* y = w * x; with stats: the sums of y and y^2 over each channel */
     GRAPH_CONV_BIAS,         /* out = relu(w * x + residual + bias): inference, BN folded in */
-    GRAPH_CONV_DATA,         /* dx = or += w' * dy */
+    GRAPH_CONV_DATA,         /* dx = or += w' * dy; masked: dx = mask (w' * dy + other) */
     GRAPH_CONV_WEIGHT,       /* dw = x' * dy */
+    GRAPH_FINALIZE,          /* of the sums: mean, 1/std, and BN as a scale and a shift */
     GRAPH_NORM,              /* out = relu(BN(y) + residual), mask; mean and 1/std of the batch */
-    GRAPH_NORM_BACKWARD,     /* dz = mask dout; dy, dscale, dbias from dz */
-    GRAPH_SCALE,             /* frozen BN: out = relu(scale y + bias + residual), mask */
+    GRAPH_NORM_BACKWARD,     /* dz = mask dout; dy, dscale, dbias from dz; recompute: the mask is
+                                BN(y) > 0 */
+    GRAPH_SCALE,             /* out = relu(scale y + bias + residual), mask; dual: the residual is
+                                scaled and shifted too */
     GRAPH_SCALE_BACKWARD,    /* dz = mask dout; dy = scale dz */
     GRAPH_MAX_POOL,          /* out, index of each maximum in its window */
     GRAPH_MAX_POOL_BACKWARD, /* dx from dout and index */
@@ -51,7 +56,22 @@ enum graph_role {
     GRAPH_DW,
     GRAPH_DSCALE,
     GRAPH_DBIAS,
-    GRAPH_ROLES /* virtual tensors have ids from here on */
+    GRAPH_IN_SCALE, /* of a prologue, [in channels]: x = relu(scale x + shift) */
+    GRAPH_IN_SHIFT,
+    GRAPH_SUM,     /* [out channels] of y */
+    GRAPH_SQUARES, /* [out channels] of y^2 */
+    GRAPH_COUNT,   /* of the values in a channel: an int64_t on the host */
+    GRAPH_FACTOR,  /* of the running statistics: a float on the host */
+    GRAPH_RUNNING_MEAN,
+    GRAPH_RUNNING_VAR,
+    GRAPH_MOVED_MEAN,
+    GRAPH_MOVED_VAR,
+    GRAPH_EQ_SCALE, /* [out channels] BN as scale y + shift */
+    GRAPH_EQ_SHIFT,
+    GRAPH_RES_SCALE, /* [out channels] of a residual */
+    GRAPH_RES_SHIFT,
+    GRAPH_OTHER, /* what else contributes to dx */
+    GRAPH_ROLES  /* virtual tensors have ids from here on */
 };
 
 /* A graph without its memory. Equal bytes, equal graph: start from a zeroed one. Channels are
@@ -61,14 +81,22 @@ struct graph_spec {
     int32_t in_channels, in_height, in_width, out_channels, out_height, out_width;
     int32_t kernel, stride, pad;
     int32_t relu, residual; /* present */
-    int32_t accumulate;     /* GRAPH_CONV_DATA: adds to dx */
+    int32_t accumulate;     /* GRAPH_CONV_DATA: adds to dx; masked: adds other */
     int32_t keep;           /* dz is stored */
     int32_t infers;         /* GRAPH_MAX_POOL: no index */
+    int32_t prologue;       /* x is read as relu(scale x + shift): fp16, in GRAPH_MAX_POOL fp32 */
+    int32_t stats, dual, masked, recompute;
+    int32_t halves; /* GRAPH_FINALIZE: scale and shift are fp16 */
 };
+
+/* Whether there is another way to compute it, where cuDNN has no engine for it. */
+bool graph_is_fused(const struct graph_spec *spec);
+
+enum { GRAPH_OPS_MAX = 24 };
 
 struct graph {
     struct describe describe; /* all of its descriptors */
-    cudnnBackendDescriptor_t ops[8];
+    cudnnBackendDescriptor_t ops[GRAPH_OPS_MAX];
     int op_count;
     enum graph_role roles[GRAPH_ROLES]; /* of the tensors in memory, those on the host too */
     int role_count;

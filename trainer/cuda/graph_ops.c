@@ -36,11 +36,21 @@ descriptor graph_tensor(struct graph *graph, enum graph_role role, const struct 
     return tensor(graph, role, shape, type, false, false);
 }
 
-descriptor graph_scalar(struct graph *graph, enum graph_role role)
+static descriptor by_value(struct graph *graph, enum graph_role role, cudnnDataType_t type)
 {
     const struct graph_shape one = {1, 1, 1, 1};
     graph->roles[graph->role_count++] = role;
-    return tensor(graph, role, &one, CUDNN_DATA_FLOAT, false, true);
+    return tensor(graph, role, &one, type, false, true);
+}
+
+descriptor graph_scalar(struct graph *graph, enum graph_role role)
+{
+    return by_value(graph, role, CUDNN_DATA_FLOAT);
+}
+
+descriptor graph_count(struct graph *graph, enum graph_role role)
+{
+    return by_value(graph, role, CUDNN_DATA_INT64);
 }
 
 static void add(struct graph *graph, descriptor operation)
@@ -113,7 +123,7 @@ void graph_conv_data(struct graph *graph, const struct graph_spec *spec, descrip
         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX,
         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA,
         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA};
-    add_conv(graph, spec, &names, dy, w, dx, spec->accumulate ? 1 : 0);
+    add_conv(graph, spec, &names, dy, w, dx, spec->accumulate && !spec->masked ? 1 : 0);
 }
 
 void graph_conv_weight(struct graph *graph, const struct graph_spec *spec, descriptor x,
@@ -130,8 +140,8 @@ void graph_conv_weight(struct graph *graph, const struct graph_spec *spec, descr
     add_conv(graph, spec, &names, x, dy, dw, 0);
 }
 
-void graph_pointwise(struct graph *graph, cudnnPointwiseMode_t mode, descriptor x, descriptor b,
-                     descriptor y)
+/* Without its tensors. */
+static descriptor pointwise(struct graph *graph, cudnnPointwiseMode_t mode)
 {
     struct describe *d = &graph->describe;
     descriptor what = describe_new(d, CUDNN_BACKEND_POINTWISE_DESCRIPTOR);
@@ -140,6 +150,14 @@ void graph_pointwise(struct graph *graph, cudnnPointwiseMode_t mode, descriptor 
     describe_finalize(d, what);
     descriptor operation = describe_new(d, CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
     describe_set_descriptor(d, operation, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, what);
+    return operation;
+}
+
+void graph_pointwise(struct graph *graph, cudnnPointwiseMode_t mode, descriptor x, descriptor b,
+                     descriptor y)
+{
+    struct describe *d = &graph->describe;
+    descriptor operation = pointwise(graph, mode);
     describe_set_descriptor(d, operation, CUDNN_ATTR_OPERATION_POINTWISE_XDESC, x);
     if (b)
         describe_set_descriptor(d, operation, CUDNN_ATTR_OPERATION_POINTWISE_BDESC, b);
@@ -147,11 +165,61 @@ void graph_pointwise(struct graph *graph, cudnnPointwiseMode_t mode, descriptor 
     add(graph, operation);
 }
 
-void graph_norm(struct graph *graph, descriptor x, descriptor y, descriptor scale, descriptor bias,
-                descriptor mean, descriptor inverse, descriptor epsilon)
+void graph_relu_backward(struct graph *graph, descriptor dy, descriptor x, descriptor dx)
+{
+    struct describe *d = &graph->describe;
+    descriptor o = pointwise(graph, CUDNN_POINTWISE_RELU_BWD);
+    describe_set_descriptor(d, o, CUDNN_ATTR_OPERATION_POINTWISE_DYDESC, dy);
+    describe_set_descriptor(d, o, CUDNN_ATTR_OPERATION_POINTWISE_XDESC, x);
+    describe_set_descriptor(d, o, CUDNN_ATTR_OPERATION_POINTWISE_DXDESC, dx);
+    add(graph, o);
+}
+
+void graph_stats(struct graph *graph, descriptor x, descriptor sum, descriptor squares)
+{
+    const cudnnGenStatsMode_t mode = CUDNN_GENSTATS_SUM_SQSUM;
+    struct describe *d = &graph->describe;
+    descriptor o = describe_new(d, CUDNN_BACKEND_OPERATION_GEN_STATS_DESCRIPTOR);
+    describe_set(d, o, CUDNN_ATTR_OPERATION_GENSTATS_MODE, CUDNN_TYPE_GENSTATS_MODE, 1, &mode);
+    describe_set_type(d, o, CUDNN_ATTR_OPERATION_GENSTATS_MATH_PREC, CUDNN_DATA_FLOAT);
+    describe_set_descriptor(d, o, CUDNN_ATTR_OPERATION_GENSTATS_XDESC, x);
+    describe_set_descriptor(d, o, CUDNN_ATTR_OPERATION_GENSTATS_SUMDESC, sum);
+    describe_set_descriptor(d, o, CUDNN_ATTR_OPERATION_GENSTATS_SQSUMDESC, squares);
+    add(graph, o);
+}
+
+#define FINALIZE(name) CUDNN_ATTR_OPERATION_BN_FINALIZE_##name
+
+void graph_finalize_stats(struct graph *graph, const struct graph_finalized *tensors)
+{
+    const cudnnBnFinalizeStatsMode_t mode = CUDNN_BN_FINALIZE_STATISTICS_TRAINING;
+    struct describe *d = &graph->describe;
+    descriptor o = describe_new(d, CUDNN_BACKEND_OPERATION_BN_FINALIZE_STATISTICS_DESCRIPTOR);
+    describe_set(d, o, FINALIZE(STATS_MODE), CUDNN_TYPE_BN_FINALIZE_STATS_MODE, 1, &mode);
+    describe_set_type(d, o, FINALIZE(MATH_PREC), CUDNN_DATA_FLOAT);
+    describe_set_descriptor(d, o, FINALIZE(Y_SUM_DESC), tensors->sum);
+    describe_set_descriptor(d, o, FINALIZE(Y_SQ_SUM_DESC), tensors->squares);
+    describe_set_descriptor(d, o, FINALIZE(SCALE_DESC), tensors->gamma);
+    describe_set_descriptor(d, o, FINALIZE(BIAS_DESC), tensors->beta);
+    describe_set_descriptor(d, o, FINALIZE(SAVED_MEAN_DESC), tensors->mean);
+    describe_set_descriptor(d, o, FINALIZE(SAVED_INV_STD_DESC), tensors->inverse);
+    describe_set_descriptor(d, o, FINALIZE(EQ_SCALE_DESC), tensors->scale);
+    describe_set_descriptor(d, o, FINALIZE(EQ_BIAS_DESC), tensors->shift);
+    describe_set_descriptor(d, o, FINALIZE(ACCUM_COUNT_DESC), tensors->count);
+    describe_set_descriptor(d, o, FINALIZE(EPSILON_DESC), tensors->epsilon);
+    describe_set_descriptor(d, o, FINALIZE(EXP_AVERATE_FACTOR_DESC), tensors->factor);
+    describe_set_descriptor(d, o, FINALIZE(PREV_RUNNING_MEAN_DESC), tensors->running[0]);
+    describe_set_descriptor(d, o, FINALIZE(PREV_RUNNING_VAR_DESC), tensors->running[1]);
+    describe_set_descriptor(d, o, FINALIZE(UPDATED_RUNNING_MEAN_DESC), tensors->moved[0]);
+    describe_set_descriptor(d, o, FINALIZE(UPDATED_RUNNING_VAR_DESC), tensors->moved[1]);
+    add(graph, o);
+}
+
+static void norm_forward(struct graph *graph, cudnnBackendNormFwdPhase_t phase, descriptor x,
+                         descriptor y, descriptor scale, descriptor bias, descriptor mean,
+                         descriptor inverse, descriptor epsilon)
 {
     const cudnnBackendNormMode_t mode = CUDNN_BATCH_NORM;
-    const cudnnBackendNormFwdPhase_t phase = CUDNN_NORM_FWD_TRAINING;
     struct describe *d = &graph->describe;
     descriptor o = describe_new(d, CUDNN_BACKEND_OPERATION_NORM_FORWARD_DESCRIPTOR);
     describe_set(d, o, CUDNN_ATTR_OPERATION_NORM_FWD_MODE, CUDNN_TYPE_NORM_MODE, 1, &mode);
@@ -161,9 +229,22 @@ void graph_norm(struct graph *graph, descriptor x, descriptor y, descriptor scal
     describe_set_descriptor(d, o, CUDNN_ATTR_OPERATION_NORM_FWD_INV_VARIANCE_DESC, inverse);
     describe_set_descriptor(d, o, CUDNN_ATTR_OPERATION_NORM_FWD_SCALE_DESC, scale);
     describe_set_descriptor(d, o, CUDNN_ATTR_OPERATION_NORM_FWD_BIAS_DESC, bias);
-    describe_set_descriptor(d, o, CUDNN_ATTR_OPERATION_NORM_FWD_EPSILON_DESC, epsilon);
+    if (epsilon)
+        describe_set_descriptor(d, o, CUDNN_ATTR_OPERATION_NORM_FWD_EPSILON_DESC, epsilon);
     describe_set_descriptor(d, o, CUDNN_ATTR_OPERATION_NORM_FWD_YDESC, y);
     add(graph, o);
+}
+
+void graph_norm_inference(struct graph *graph, descriptor x, descriptor y, descriptor scale,
+                          descriptor bias, descriptor mean, descriptor inverse)
+{
+    norm_forward(graph, CUDNN_NORM_FWD_INFERENCE, x, y, scale, bias, mean, inverse, NULL);
+}
+
+void graph_norm(struct graph *graph, descriptor x, descriptor y, descriptor scale, descriptor bias,
+                descriptor mean, descriptor inverse, descriptor epsilon)
+{
+    norm_forward(graph, CUDNN_NORM_FWD_TRAINING, x, y, scale, bias, mean, inverse, epsilon);
 }
 
 void graph_norm_backward(struct graph *graph, const struct graph_norm_gradients *gradients)

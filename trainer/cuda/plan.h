@@ -20,7 +20,8 @@ struct plan {
     struct graph *graph; /* owns all descriptors */
     cudnnBackendDescriptor_t executable;
     size_t workspace_bytes;
-    int tried; /* engine configurations until one was built */
+    bool refused; /* a fused graph that no engine takes */
+    int tried;    /* engine configurations until one was built */
     double seconds;
 };
 
@@ -35,9 +36,12 @@ void plans_close(struct plans *plans);
 int plans_want(struct plans *plans, const struct graph_spec *spec);
 
 /* Builds what is wanted and not there yet, on `threads` threads (0: as many as processors, 16 at
- * most), and shows progress when it takes long. ERR_UNSUPPORTED names the first graph that the
- * library refuses, and why; ERR_STOPPED. */
+ * most), and shows progress when it takes long. A fused graph that the library has no engine for is
+ * marked as refused, with a line under --verbose. ERR_UNSUPPORTED names the first other graph that
+ * it refuses, and why; ERR_STOPPED. */
 int plans_build(struct plans *plans, int threads);
+
+bool plans_refused(const struct plans *plans, const struct graph_spec *spec);
 
 const struct plan *plans_get(const struct plans *plans, int number);
 int plans_count(const struct plans *plans);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/err.h"
+#include "common/log.h"
 #include "common/progress.h"
 #include "common/stop.h"
 #include "trainer/cuda/plan_build.h"
@@ -85,11 +86,25 @@ void plans_close(struct plans *plans)
     free(plans);
 }
 
-int plans_want(struct plans *plans, const struct graph_spec *spec)
+static int find(const struct plans *plans, const struct graph_spec *spec)
 {
     for (int i = 0; i < plans->count; i++)
         if (memcmp(&plans->all[i]->spec, spec, sizeof *spec) == 0)
             return i;
+    return -1;
+}
+
+bool plans_refused(const struct plans *plans, const struct graph_spec *spec)
+{
+    int there = find(plans, spec);
+    return there >= 0 && plans->all[there]->refused;
+}
+
+int plans_want(struct plans *plans, const struct graph_spec *spec)
+{
+    int there = find(plans, spec);
+    if (there >= 0)
+        return there;
     if (plans->count == plans->room) {
         int room = plans->room ? 2 * plans->room : 64;
         struct plan **all = realloc(plans->all, (size_t)room * sizeof *all);
@@ -157,6 +172,16 @@ static void fail(struct plans *plans, int code)
     pthread_mutex_unlock(&plans->lock);
 }
 
+static int build(struct plan *plan, const struct plan_context *context)
+{
+    int code = plan_build(plan, context);
+    if (code != ERR_UNSUPPORTED || !graph_is_fused(&plan->spec))
+        return code;
+    plan->refused = true;
+    log_verbose("not fused: %s", err_message());
+    return 0;
+}
+
 static void *work(void *user)
 {
     struct plans *plans = user;
@@ -166,7 +191,7 @@ static void *work(void *user)
     pthread_mutex_unlock(&plans->lock);
     int code = open_context(&context, plans, worker);
     for (int number = take(plans, 0); !code && number >= 0; number = take(plans, 1))
-        if ((code = plan_build(plans->all[number], &context)) != 0)
+        if ((code = build(plans->all[number], &context)) != 0)
             break;
     if (code)
         fail(plans, code);

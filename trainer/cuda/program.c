@@ -31,6 +31,10 @@ void *program_cuda_at(const struct program *program, struct place place)
         return (void *)&program->epsilon;
     case PLACE_ZERO:
         return (void *)&program->zero;
+    case PLACE_ONE:
+        return (void *)&program->one;
+    case PLACE_COUNT:
+        return &program->counts[place.index];
     }
     return NULL;
 }
@@ -45,10 +49,8 @@ static int check_teacher(const struct program *program)
 /* Bytes of all blocks at another batch; 0 when it cannot be. */
 static size_t bytes_at(const struct program *program, int batch)
 {
-    struct program_config config = program->config;
     struct schedule *schedule;
-    config.batch = batch;
-    if (schedule_open(&schedule, program->net, program->state->layout, &config))
+    if (fit_cuda_schedule(&schedule, program, batch))
         return 0;
     size_t bytes = schedule_bytes(schedule);
     schedule_close(schedule);
@@ -80,35 +82,12 @@ static int too_large(const struct program *program, size_t wanted, size_t free_b
                    (double)free_bytes / mib, way_out);
 }
 
-static int check_memory(const struct program *program, size_t wanted)
+int program_cuda_check_memory(const struct program *program, size_t wanted)
 {
     size_t free_bytes = 0, total = 0;
     int code = cuda_check(cudaMemGetInfo(&free_bytes, &total), "asking for the free memory");
     if (!code && wanted > free_bytes)
         code = too_large(program, wanted, free_bytes);
-    return code;
-}
-
-static int build_plans(struct program *program)
-{
-    struct schedule *schedule = program->schedule;
-    struct plans *plans = program->state->backend->plans;
-    int *numbers = calloc((size_t)schedule->step_count, sizeof *numbers);
-    int code = numbers ? 0 : err_set(ERR_NOMEM, "no memory for cuDNN's plans");
-    for (int i = 0; i < schedule->step_count && !code; i++) {
-        const struct step *step = &schedule->steps[i];
-        numbers[i] = step->graph < 0 ? -1 : plans_want(plans, &schedule->graphs[step->graph]);
-        if (step->graph >= 0 && numbers[i] < 0)
-            code = err_set(ERR_NOMEM, "no memory for cuDNN's plans");
-    }
-    if (!code)
-        code = plans_build(plans, program->state->backend->threads);
-    for (int i = 0; i < schedule->step_count && !code; i++) {
-        program->plans[i] = numbers[i] < 0 ? NULL : plans_get(plans, numbers[i]);
-        if (program->plans[i] && program->plans[i]->workspace_bytes > program->workspace_bytes)
-            program->workspace_bytes = program->plans[i]->workspace_bytes;
-    }
-    free(numbers);
     return code;
 }
 
@@ -267,7 +246,7 @@ static int allocate(struct program *program)
     size_t fc = fc_cuda_workspace(program->fc);
     if (fc > program->workspace_bytes)
         program->workspace_bytes = fc;
-    int code = check_memory(program, blocks + program->workspace_bytes);
+    int code = program_cuda_check_memory(program, blocks + program->workspace_bytes);
     if (!code)
         code = cuda_alloc(&program->memory, program->state->backend,
                           blocks + program->workspace_bytes, "a program");
@@ -276,6 +255,17 @@ static int allocate(struct program *program)
         tell_memory(program);
     }
     return code;
+}
+
+/* Of each node's output, in a channel; NULL when memory is out. */
+static int64_t *count_values(const struct program *program)
+{
+    const struct net *net = program->net;
+    int64_t *counts = calloc((size_t)net->node_count, sizeof *counts);
+    for (int i = 0; counts && i < net->node_count; i++)
+        counts[i] =
+            (int64_t)program->config.batch * net->nodes[i].out_height * net->nodes[i].out_width;
+    return counts;
 }
 
 static int compile(struct program *program)
@@ -288,17 +278,13 @@ static int compile(struct program *program)
     if (!code && trains)
         code = state_cuda_split(program->state, program->config.bucket_bytes);
     if (!code)
-        code = schedule_open(&program->schedule, net, program->state->layout, &program->config);
-    if (!code)
-        code = check_memory(program, schedule_bytes(program->schedule));
+        code = fit_cuda_program(program);
     if (code)
         return code;
     size_t steps = (size_t)program->schedule->step_count;
     program->packs = calloc(steps, sizeof *program->packs);
-    program->plans = calloc(steps, sizeof *program->plans);
-    if (!program->packs || !program->plans)
+    if (!program->packs || !(program->counts = count_values(program)))
         return err_set(ERR_NOMEM, "no memory for a program");
-    code = build_plans(program);
     if (!code)
         code = fc_cuda_open(&program->fc, backend, program->config.batch,
                             layout_padded(last->in_channels), layout_padded(net->classes), trains);
@@ -325,6 +311,7 @@ int program_cuda_open(struct program **out, struct state *state,
     program->config = *config;
     program->version = UINT64_MAX; /* nothing is folded yet */
     program->epsilon = NET_BN_EPSILON;
+    program->one = 1;
     int code = net_copy(&program->net, state->net);
     if (!code && config->size_px)
         code = net_reshape(program->net, config->size_px);
@@ -358,6 +345,7 @@ void program_cuda_close(struct program *program)
             cudaFree(memory[i]);
     free(program->packs);
     free(program->plans);
+    free(program->counts);
     free(program->gather_ends);
     free(program->fold_begins);
     fc_cuda_close(program->fc);

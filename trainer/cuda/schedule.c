@@ -74,11 +74,21 @@ struct graph_spec schedule_spec(const struct building *building, int index, enum
 /* What a graph of one kind does not look at must not tell it from another. */
 static void normalise(struct graph_spec *spec)
 {
-    bool norm = spec->kind >= GRAPH_NORM && spec->kind <= GRAPH_SCALE_BACKWARD;
+    bool norm = spec->kind >= GRAPH_FINALIZE && spec->kind <= GRAPH_SCALE_BACKWARD;
+    if (spec->kind == GRAPH_FINALIZE)
+        spec->batch = spec->out_height = spec->out_width = 1;
     if (norm) {
         spec->in_channels = spec->in_height = spec->in_width = 0;
         spec->kernel = spec->stride = spec->pad = 0;
     }
+}
+
+bool schedule_takes(const struct building *building, const struct graph_spec *spec)
+{
+    const struct scheme *scheme = building->scheme;
+    struct graph_spec asked = *spec;
+    normalise(&asked);
+    return !scheme->takes || scheme->takes(scheme->user, &asked);
 }
 
 void schedule_graph(struct building *building, int node, const struct graph_spec *spec)
@@ -108,7 +118,15 @@ static void find_gradients(struct building *building)
         const struct node *node = &net->nodes[i];
         const int tensors[] = {node->weight, node->bias, node->gamma, node->beta};
         struct node_blocks *blocks = &building->nodes[i];
-        *blocks = (struct node_blocks){-1, -1, -1, -1, -1, -1, -1, -1, -1, false, false};
+        *blocks = (struct node_blocks){.y = -1,
+                                       .out = -1,
+                                       .mask = -1,
+                                       .index = -1,
+                                       .mean = -1,
+                                       .inverse = -1,
+                                       .scale = -1,
+                                       .shift = -1,
+                                       .grad = -1};
         for (int k = 0; k < 4; k++)
             blocks->needs_grad |= tensors[k] >= 0 && net->tensors[tensors[k]].trained;
         blocks->needs_grad |= node->input >= 0 && building->nodes[node->input].needs_grad;
@@ -153,7 +171,7 @@ static void keep_shared(struct schedule *schedule)
 }
 
 int schedule_open(struct schedule **out, const struct net *net, const struct layout *layout,
-                  const struct program_config *config)
+                  const struct program_config *config, const struct scheme *scheme)
 {
     *out = NULL;
     int code = checks_program(config, net);
@@ -161,10 +179,12 @@ int schedule_open(struct schedule **out, const struct net *net, const struct lay
         return code;
     struct schedule *schedule = calloc(1, sizeof *schedule);
     struct node_blocks *nodes = calloc((size_t)net->node_count, sizeof *nodes);
+    enum fusion_form *forms = calloc((size_t)net->node_count, sizeof *forms);
     if (schedule)
         schedule->arena = arena_open();
-    if (!schedule || !nodes || !schedule->arena) {
+    if (!schedule || !nodes || !forms || !schedule->arena) {
         free(nodes);
+        free(forms);
         schedule_close(schedule);
         return err_set(ERR_NOMEM, "no memory for planning %s", net->model);
     }
@@ -172,14 +192,17 @@ int schedule_open(struct schedule **out, const struct net *net, const struct lay
     schedule->layout = layout;
     schedule->trains = config->mode == PROGRAM_TRAIN;
     schedule->batch = config->batch;
-    struct building building = {.schedule = schedule, .net = net, .nodes = nodes};
+    struct building building = {
+        .schedule = schedule, .net = net, .scheme = scheme, .nodes = nodes, .forms = forms};
     find_gradients(&building);
+    schedule_choose(&building);
     want_shared(&building, config);
     schedule_forward(&building);
     if (schedule->trains)
         schedule_backward(&building);
     keep_shared(schedule);
     free(nodes);
+    free(forms);
     code = schedule->code ? schedule->code : arena_plan(schedule->arena);
     if (code) {
         schedule_close(schedule);

@@ -2,10 +2,13 @@
 /* A net as the steps that run it, one after another, and the memory they need. Pure planning: no
  * device is touched, so that it can be checked, and sized, anywhere.
  *
- * Scheme: convolutions as they are; BN with residual, ReLU and a bit mask in one graph (two reads
- * of the map); its backward in one; pools; FC. A map's gradient is written by its first contributor
- * and added to by later ones, which are convolutions. A block of memory lives from the first step
- * that uses it to the last. */
+ * FUSION_NONE: convolutions as they are; BN with residual, ReLU and a bit mask in one graph (two
+ * reads of the map); its backward in one; pools; FC. FUSION_PROLOGUE: trainer/fusion.h says what
+ * becomes of each BN; a small graph makes scale and shift of a convolution's sums; the backward
+ * makes normalised maps again from y where they were not stored. A map's gradient is written by its
+ * first contributor and added to by later ones, which are convolutions; the last of them applies
+ * the ReLU's mask too, where fused. A block of memory lives from the first step that uses it to the
+ * last. */
 #ifndef TRAINER_CUDA_SCHEDULE_H
 #define TRAINER_CUDA_SCHEDULE_H
 
@@ -13,6 +16,7 @@
 #include "trainer/backend.h"
 #include "trainer/cuda/graph.h"
 #include "trainer/cuda/layout.h"
+#include "trainer/fusion.h"
 
 enum place_kind {
     PLACE_NONE,
@@ -23,6 +27,8 @@ enum place_kind {
                      beta's */
     PLACE_EPSILON,
     PLACE_ZERO,
+    PLACE_ONE,
+    PLACE_COUNT, /* index: node; how many values a channel of its output has, on the host */
 };
 struct place {
     enum place_kind kind;
@@ -74,13 +80,22 @@ struct schedule {
     /* Blocks of the arena that live throughout. Two of what arrives, in turn. */
     int pixels[2], labels[2], offsets[2];
     int folded, logits, dlogits, losses;
-    int code; /* of building it */
+    int forms[FORM_SHORTCUT + 1]; /* how many BNs of the batch became what (trainer/fusion.h) */
+    int code;                     /* of building it */
+};
+
+/* How much is fused in training, where an engine takes the graph. */
+struct scheme {
+    enum fusion fusion;
+    /* Whether there is an engine; NULL: for all graphs. */
+    bool (*takes)(const void *user, const struct graph_spec *spec);
+    const void *user;
 };
 
 /* layout was split when config->mode is PROGRAM_TRAIN. ERR_ARG, ERR_UNSUPPORTED (a net that has no
  * such plan), ERR_NOMEM. */
 int schedule_open(struct schedule **out, const struct net *net, const struct layout *layout,
-                  const struct program_config *config);
+                  const struct program_config *config, const struct scheme *scheme);
 void schedule_close(struct schedule *schedule); /* accepts NULL */
 
 /* Bytes of all blocks. */

@@ -59,10 +59,8 @@ static int backward_norm(struct building *building, int index)
     const struct node *node = &building->net->nodes[index];
     struct node_blocks *blocks = &building->nodes[index];
     bool to_residual = wants_gradient(building, node->residual);
-    struct graph_spec spec =
-        schedule_spec(building, index, blocks->frozen ? GRAPH_SCALE_BACKWARD : GRAPH_NORM_BACKWARD);
-    spec.relu = node->relu;
-    spec.keep = node->relu && to_residual;
+    struct graph_spec spec = schedule_norm_backward(building, index);
+    spec.keep = spec.relu && to_residual;
     schedule_graph(building, index, &spec);
     schedule_use(building, GRAPH_DOUT, blocks->grad);
     if (spec.relu)
@@ -75,6 +73,8 @@ static int backward_norm(struct building *building, int index)
         schedule_use(building, GRAPH_MEAN, blocks->mean);
         schedule_use(building, GRAPH_INVERSE, blocks->inverse);
         schedule_put(building, GRAPH_SCALE_OF, PLACE_VALUES, node->gamma);
+        if (spec.recompute)
+            schedule_put(building, GRAPH_BIAS, PLACE_VALUES, node->beta);
         schedule_use(building, GRAPH_DSCALE, dscale);
         schedule_use(building, GRAPH_DBIAS, dbias);
         gather(building, GATHER_FLOATS, node->gamma, dscale, 0);
@@ -94,9 +94,9 @@ static int backward_norm(struct building *building, int index)
 static void backward_weight(struct building *building, int index, int dy)
 {
     const struct node *node = &building->net->nodes[index];
-    const struct graph_spec spec = schedule_spec(building, index, GRAPH_CONV_WEIGHT);
+    const struct graph_spec spec = schedule_conv_weight(building, index);
     schedule_graph(building, index, &spec);
-    schedule_use(building, GRAPH_X, building->nodes[node->input].out);
+    schedule_use_input(building, node->input);
     schedule_use(building, GRAPH_DY, dy);
     int dw = schedule_want(building,
                            layout_count(&building->net->tensors[node->weight]) * sizeof(uint16_t));
@@ -107,14 +107,21 @@ static void backward_weight(struct building *building, int index, int dy)
 static void backward_data(struct building *building, int index, int dy)
 {
     const struct node *node = &building->net->nodes[index];
-    struct graph_spec spec = schedule_spec(building, index, GRAPH_CONV_DATA);
-    spec.accumulate = building->nodes[node->input].grad >= 0;
+    struct node_blocks *input = &building->nodes[node->input];
+    const struct graph_spec spec = schedule_conv_data(building, index, input->grad >= 0);
     schedule_graph(building, index, &spec);
     schedule_use(building, GRAPH_DY, dy);
     schedule_put(building, GRAPH_W, PLACE_HALVES, node->weight);
-    int dx =
-        spec.accumulate ? building->nodes[node->input].grad : first_gradient(building, node->input);
-    schedule_use(building, GRAPH_DX, dx);
+    if (spec.masked) {
+        schedule_use(building, GRAPH_MASK, input->mask);
+        if (spec.accumulate)
+            schedule_use(building, GRAPH_OTHER, input->grad);
+        input->grad = schedule_want(building, schedule_map_bytes(building, node->input));
+        input->masked = true;
+    } else if (!spec.accumulate) {
+        first_gradient(building, node->input);
+    }
+    schedule_use(building, GRAPH_DX, input->grad);
 }
 
 static void backward_conv(struct building *building, int index)

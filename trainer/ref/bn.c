@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "trainer/ref/ops.h"
+#include "trainer/ref/ref.h"
 
 static size_t pixels_of(const struct op *op) /* of one image */
 {
@@ -66,6 +67,64 @@ void bn_ref_apply(real *out, const real *y, const real *residual, const double *
             /* not (value > 0): a NaN must survive */
             out[at] = (real)(relu && value < 0 ? 0 : value);
         }
+}
+
+void bn_ref_apply_halves(real *out, const real *y, const double *scale, const double *shift,
+                         const struct op *op)
+{
+    int channels = op->node->out_channels, pitch = pitch_of(channels);
+    size_t pixels = pixels_of(op) * (size_t)op->batch;
+#pragma omp parallel for num_threads(op->threads) schedule(static)
+    for (size_t p = 0; p < pixels; p++) {
+        real *at = out + p * pitch;
+        for (int c = 0; c < channels; c++)
+            at[c] = (real)(scale[c] * y[p * pitch + c]);
+        fp16_ref_round(at, (size_t)channels);
+        for (int c = 0; c < channels; c++)
+            at[c] = (real)(at[c] + shift[c]);
+        fp16_ref_round(at, (size_t)channels);
+        for (int c = 0; c < channels; c++)
+            at[c] = at[c] < 0 ? 0 : at[c];
+    }
+}
+
+void bn_ref_sums(double *mean, double *var, const real *y, const struct op *op)
+{
+    int channels = op->node->out_channels, pitch = pitch_of(channels);
+    size_t pixels = pixels_of(op);
+    double count = (double)pixels * op->batch;
+#pragma omp parallel for num_threads(op->threads) schedule(static)
+    for (int n = 0; n < op->batch; n++) {
+        double *sum = op->partial + (size_t)n * 2 * pitch, *squares = sum + pitch;
+        memset(sum, 0, 2 * (size_t)pitch * sizeof *sum);
+        for (size_t p = n * pixels; p < (n + 1) * pixels; p++)
+            for (int c = 0; c < channels; c++) {
+                double value = y[p * pitch + c];
+                sum[c] += value;
+                squares[c] += value * value;
+            }
+    }
+    reduce(mean, 0, op);
+    reduce(var, 1, op);
+    for (int c = 0; c < channels; c++) {
+        mean[c] = (float)mean[c] / count;
+        var[c] = fmax((float)var[c] / count - mean[c] * mean[c], 0);
+    }
+}
+
+void bn_ref_mask(real *dz, const real *y, const double *mean, const double *var, const real *gamma,
+                 const real *beta, const struct op *op)
+{
+    int channels = op->node->out_channels, pitch = pitch_of(channels);
+    size_t pixels = pixels_of(op) * (size_t)op->batch;
+    double *inverse = op->partial;
+    for (int c = 0; c < channels; c++)
+        inverse[c] = 1.0 / sqrt(var[c] + NET_BN_EPSILON);
+#pragma omp parallel for num_threads(op->threads) schedule(static)
+    for (size_t p = 0; p < pixels; p++)
+        for (int c = 0; c < channels; c++)
+            if (!((y[p * pitch + c] - mean[c]) * inverse[c] * gamma[c] + beta[c] > 0))
+                dz[p * pitch + c] = 0;
 }
 
 /* With x^ = (y - mean) / sqrt(var + eps): dy = gamma / sqrt(var + eps) * (dz - mean(dz) - x^ *

@@ -43,6 +43,15 @@ void bn_ref_statistics(double *mean, double *var, const real *y,
 /* out = scale y + shift (+ residual), then ReLU where the node has it; out may be y. */
 void bn_ref_apply(real *out, const real *y, const real *residual, const double *scale,
                   const double *shift, const struct op *op);
+/* As a convolution does that normalises what it reads in fp16: out = relu((scale y) + shift), each
+ * result rounded. */
+void bn_ref_apply_halves(real *out, const real *y, const double *scale, const double *shift,
+                         const struct op *op);
+/* mean and var from the sums of y and y^2 as they are stored, in fp32. */
+void bn_ref_sums(double *mean, double *var, const real *y, const struct op *op);
+/* Clears dz where BN of y is not greater than 0. */
+void bn_ref_mask(real *dz, const real *y, const double *mean, const double *var, const real *gamma,
+                 const real *beta, const struct op *op);
 /* Turns dz, the gradient of BN's output, into that of its input y, in place. dgamma, dbeta
  * [channels]; NULL: not wanted. */
 void bn_ref_backward(real *dz, real *dgamma, real *dbeta, const real *y, const double *mean,

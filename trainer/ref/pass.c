@@ -73,7 +73,10 @@ static void fold_batch(struct program *program, int index, int slot)
     const struct node *node = &program->net->nodes[index];
     const struct node_memory *memory = &program->nodes[index];
     const struct op op = op_of(program, index);
-    bn_ref_statistics(memory->mean, memory->var, memory->y, &op);
+    if (program->forms[index] == FORM_PLAIN)
+        bn_ref_statistics(memory->mean, memory->var, memory->y, &op);
+    else
+        bn_ref_sums(memory->mean, memory->var, memory->y, &op);
     round_statistics(program, memory, node->out_channels);
     double count = (double)program->samples * node->out_height * node->out_width;
     for (int c = 0; c < node->out_channels; c++) {
@@ -127,6 +130,20 @@ static const real *folded_weights_of(struct program *program, const struct node 
     return program->rounded;
 }
 
+/* Scale and shift as a device stores them: fp16 for a convolution's prologue, else fp32. */
+static void round_fold(struct program *program, const struct node *node, enum fusion_form form)
+{
+    for (int c = 0; c < node->out_channels; c++) {
+        real scale = (real)program->scale[c], shift = (real)program->shift[c];
+        if (form == FORM_PROLOGUE) {
+            fp16_ref_round(&scale, 1);
+            fp16_ref_round(&shift, 1);
+        }
+        program->scale[c] = (float)scale;
+        program->shift[c] = (float)shift;
+    }
+}
+
 static void forward_conv(struct program *program, int index, int slot)
 {
     const struct node *node = &program->net->nodes[index];
@@ -145,9 +162,16 @@ static void forward_conv(struct program *program, int index, int slot)
         else
             fold_running(program, node);
     }
-    bn_ref_apply(memory->out, y, node->residual < 0 ? NULL : program->nodes[node->residual].out,
-                 program->scale, program->shift, &op);
-    round_out(program, index);
+    enum fusion_form form = program->forms[index];
+    if (form != FORM_PLAIN)
+        round_fold(program, node, form);
+    if (form == FORM_PROLOGUE)
+        bn_ref_apply_halves(memory->out, y, program->scale, program->shift, &op);
+    else
+        bn_ref_apply(memory->out, y, node->residual < 0 ? NULL : program->nodes[node->residual].out,
+                     program->scale, program->shift, &op);
+    if (form == FORM_PLAIN || form == FORM_STORED)
+        round_out(program, index);
 }
 
 static void forward(struct program *program, const struct batch *batch, int slot)
@@ -169,6 +193,8 @@ static void forward(struct program *program, const struct batch *batch, int slot
             break;
         case NODE_MAX_POOL:
             pool_ref_max(out, in, &op);
+            if (program->forms[node->input] == FORM_POOLED)
+                round_out(program, i);
             break;
         case NODE_AVG_POOL:
         case NODE_GLOBAL_AVG:
@@ -253,7 +279,11 @@ static void backward_conv(struct program *program, int index, int slot, real *gr
     const struct node *node = &program->net->nodes[index];
     const struct op op = op_of(program, index);
     size_t count = map_count(program, index);
-    if (node->relu)
+    if (node->relu && program->forms[index] >= FORM_PROLOGUE)
+        bn_ref_mask(grad, program->nodes[index].y, program->nodes[index].mean,
+                    program->nodes[index].var, state_values(state, node->gamma),
+                    state_values(state, node->beta), &op);
+    else if (node->relu)
         backward_relu(grad, program->nodes[index].out, count);
     real *to_residual = node->residual < 0 ? NULL : gradient_of(program, node->residual);
     for (size_t i = 0; to_residual && i < count; i++)

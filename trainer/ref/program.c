@@ -178,12 +178,15 @@ int program_ref_open(struct program **out, struct state *state, const struct pro
     size_t nodes = (size_t)program->net->node_count;
     program->owned_room = (int)(5 * nodes) + 16;
     program->nodes = calloc(nodes, sizeof *program->nodes);
+    program->forms = calloc(nodes, sizeof *program->forms);
     program->owned = calloc((size_t)program->owned_room, sizeof *program->owned);
-    if (!program->nodes || !program->owned) {
+    if (!program->nodes || !program->forms || !program->owned) {
         code = err_set(ERR_NOMEM, "no memory for a program");
         goto fail;
     }
     find_gradients(program);
+    if (program_trains(program))
+        fusion_forms(program->forms, program->net, state->backend->fusion);
     allocate_nodes(program, &code);
     allocate_scratch(program, &code);
     if (!code && program_trains(program))
@@ -205,6 +208,7 @@ void program_ref_close(struct program *program)
         free(program->owned[i]);
     free(program->owned);
     free(program->nodes);
+    free(program->forms);
     net_close(program->net);
     free(program);
 }

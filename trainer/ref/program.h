@@ -4,6 +4,7 @@
 #define TRAINER_REF_PROGRAM_H
 
 #include "trainer/ref/ops.h"
+#include "trainer/fusion.h"
 #include "trainer/ref/ref.h"
 
 struct node_memory {
@@ -20,7 +21,8 @@ struct program {
     struct net *net; /* at this program's size */
     struct program_config config;
     struct node_memory *nodes;
-    void **owned; /* all allocations of the nodes, for close */
+    enum fusion_form *forms; /* [node]: what a device that fuses does not store is not rounded */
+    void **owned;            /* all allocations of the nodes, for close */
     int owned_count, owned_room;
     size_t bytes;
     int samples;    /* of the last run */

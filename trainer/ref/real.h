@@ -9,9 +9,12 @@ typedef double real;
 #define REF_PRECISION "fp64"
 #define backend_ref backend_ref_double
 #define bn_ref_apply bn_ref_apply_double
+#define bn_ref_apply_halves bn_ref_apply_halves_double
 #define bn_ref_backward bn_ref_backward_double
 #define bn_ref_backward_frozen bn_ref_backward_frozen_double
+#define bn_ref_mask bn_ref_mask_double
 #define bn_ref_statistics bn_ref_statistics_double
+#define bn_ref_sums bn_ref_sums_double
 #define conv_ref_backward_data conv_ref_backward_data_double
 #define conv_ref_backward_weight conv_ref_backward_weight_double
 #define conv_ref_forward conv_ref_forward_double

@@ -31,6 +31,7 @@ static int ref_open(struct backend **out, const struct backend_config *config)
     backend->head.ops = &backend_ref;
     backend->threads = config->threads > 0 ? config->threads : processors();
     backend->halves = config->precision == PRECISION_FP16;
+    backend->fusion = backend->halves ? config->fusion : FUSION_NONE;
     snprintf(backend->text, sizeof backend->text, "ref (plain C), %s, %d thread%s",
              backend->halves ? "fp16 emulated" : REF_PRECISION, backend->threads,
              backend->threads == 1 ? "" : "s");

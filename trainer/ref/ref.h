@@ -11,6 +11,7 @@
 struct backend {
     struct backend_head head;
     int threads;
+    enum fusion fusion; /* halves: whose roundings */
     bool halves; /* PRECISION_FP16: maps, weights and their gradients are stored in half floats */
     char text[64];
 };

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "trainer/fusion.h"
+
+struct readers { /* of a node's output */
+    int convs, pools, residuals, others;
+    int last;
+};
+
+static struct readers readers_of(const struct net *net, int index)
+{
+    struct readers readers = {.last = -1};
+    for (int i = index + 1; i < net->node_count; i++) {
+        const struct node *node = &net->nodes[i];
+        if (node->residual == index) {
+            readers.residuals++;
+            readers.last = i;
+        }
+        if (node->input != index)
+            continue;
+        if (node->kind == NODE_CONV && !net_bn_frozen(net, node))
+            readers.convs++;
+        else if (node->kind == NODE_MAX_POOL)
+            readers.pools++;
+        else
+            readers.others++;
+        readers.last = i;
+    }
+    return readers;
+}
+
+static enum fusion_form form_of(const struct net *net, int index)
+{
+    const struct node *node = &net->nodes[index];
+    const struct readers readers = readers_of(net, index);
+    if (node->residual >= 0 || readers.others)
+        return FORM_STORED;
+    if (!node->relu) {
+        bool once = readers.residuals == 1 && !readers.convs && !readers.pools;
+        return once && !net_bn_frozen(net, &net->nodes[readers.last]) ? FORM_SHORTCUT : FORM_STORED;
+    }
+    if (readers.residuals)
+        return FORM_STORED;
+    if (readers.convs && !readers.pools)
+        return FORM_PROLOGUE;
+    return readers.pools && !readers.convs ? FORM_POOLED : FORM_STORED;
+}
+
+void fusion_forms(enum fusion_form *forms, const struct net *net, enum fusion fusion)
+{
+    for (int i = 0; i < net->node_count; i++) {
+        const struct node *node = &net->nodes[i];
+        bool fused = fusion >= FUSION_PROLOGUE && node->kind == NODE_CONV;
+        forms[i] = fused && !net_bn_frozen(net, node) ? form_of(net, i) : FORM_PLAIN;
+    }
+}
+
+int fusion_first_reader(const struct net *net, int index)
+{
+    for (int i = index + 1; i < net->node_count; i++) {
+        const struct node *node = &net->nodes[i];
+        if (node->residual == index)
+            return -1;
+        if (node->input == index)
+            return node->kind == NODE_CONV ? i : -1;
+    }
+    return -1;
+}
