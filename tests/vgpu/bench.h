@@ -32,8 +32,8 @@ static inline int build_teardown(void **state)
 
 /* Tensors of a graph and where they are. */
 struct binding {
-    int64_t uids[16];
-    void *pointers[16];
+    int64_t uids[24];
+    void *pointers[24];
     int count;
 };
 
