@@ -44,6 +44,8 @@ void entropy_start(struct entropy_stream *stream, const uint8_t *bytes, uint32_t
 /* Bits from the start of bytes, where the stream was started, to the next one. */
 size_t entropy_position(const struct entropy_stream *stream, const uint8_t *bytes);
 
+struct survey_lane;
+
 struct jpeg_ops {
     /* Copies src[0, count) without the zero bytes behind FFs, up to a marker (an FF before anything
      * but 0, or at the end). Returns the bytes written, *used the bytes read. Writes up to 64 bytes
@@ -61,6 +63,10 @@ struct jpeg_ops {
     void (*skip_two)(struct entropy_stream *a, struct entropy_stream *b,
                      const struct entropy_block *blocks, uint32_t count);
     void (*skip_one)(struct entropy_stream *a, const struct entropy_block *blocks, uint32_t count);
+
+    /* A lane, or two, until they stop (jpeg_survey.h). */
+    void (*survey_one)(struct survey_lane *lane);
+    void (*survey_two)(struct survey_lane *a, struct survey_lane *b);
 
     /* Dequantises (quant [64], row * 8 + column), transforms and stores count tiles, tile i at
      * tiles + i * tile_step: its first block's 8 x 8 samples to a + i * step, its second's to

@@ -22,6 +22,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "loader/cpu.h"
 #include "loader/jpeg/jpeg_header.h"
 
 enum {
@@ -61,6 +62,10 @@ struct jpeg_indexer;
 
 int jpeg_indexer_open(struct jpeg_indexer **out);
 void jpeg_indexer_close(struct jpeg_indexer *indexer); /* accepts NULL */
+
+/* For tests: how it works from now on, which changes nothing but its speed: at a level that this
+ * machine has; plain: symbol by symbol, as it does where anything is irregular. */
+void jpeg_indexer_use(struct jpeg_indexer *indexer, enum cpu_level level, bool plain);
 
 /* Makes the index of an image with an entry every mcus MCUs (0: one a row; at most
  * JPEG_INDEX_MAX_MCUS). Deterministic. With *refusal JPEG_TAKEN, *index and *index_bytes are the

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Makes a side index: one strict pass over all entropy-coded data. */
+/* Makes a side index: one strict pass over all entropy-coded data, by a survey (jpeg_survey.h)
+ * where that can tell, else symbol by symbol. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/err.h"
 #include "loader/jpeg/jpeg_entropy.h"
 #include "loader/jpeg/jpeg_index.h"
+#include "loader/jpeg/jpeg_survey.h"
 
 enum {
     POSITION_BITS = 28,
@@ -23,6 +25,8 @@ struct jpeg_indexer {
     struct jpeg_header header;
     struct huffman_set tables;
     const struct jpeg_ops *ops;
+    struct survey survey;
+    bool plain;     /* without a survey */
     uint8_t *bytes; /* one restart interval (or all of the scan) without stuffed bytes */
     size_t bytes_capacity;
     uint8_t *index;
@@ -57,9 +61,16 @@ void jpeg_indexer_close(struct jpeg_indexer *indexer)
 {
     if (!indexer)
         return;
+    survey_free(&indexer->survey);
     free(indexer->bytes);
     free(indexer->index);
     free(indexer);
+}
+
+void jpeg_indexer_use(struct jpeg_indexer *indexer, enum cpu_level level, bool plain)
+{
+    indexer->ops = jpeg_ops_of(level);
+    indexer->plain = plain;
 }
 
 static int reserve(uint8_t **buffer, size_t *capacity, size_t bytes)
@@ -110,15 +121,16 @@ static bool pass_at_marker(const struct pass *pass, int marker)
 /* How many of the eight bytes are FF: those whose complement is zero. */
 static unsigned count_ff(uint64_t bytes)
 {
-    const uint64_t low7 = 0x7f7f7f7f7f7f7f7f;
-    uint64_t other = ~bytes;
-    return (unsigned)__builtin_popcountll(~(((other & low7) + low7) | other | low7));
+    const uint64_t low7 = 0x7f7f7f7f7f7f7f7f, ones = 0x0101010101010101;
+    uint64_t other = ~bytes, ffs = ~(((other & low7) + low7) | other | low7);
+    return (unsigned)((ffs >> 7) * ones >> 56);
 }
 
-/* The position in bits of the file's own bytes. */
-static size_t pass_position(struct pass *pass)
+/* A position in bits of the piece as one of the file's own bytes; never one before the last asked
+ * for. */
+static size_t pass_position(struct pass *pass, size_t bits)
 {
-    size_t bits = entropy_position(&pass->stream, pass->piece), end = bits / 8;
+    size_t end = bits / 8;
     for (; pass->to + 8 <= end; pass->to += 8) {
         uint64_t bytes;
         memcpy(&bytes, pass->piece + pass->to, sizeof bytes);
@@ -227,14 +239,58 @@ static enum jpeg_refusal read_restart(struct pass *pass, uint32_t mcu)
     return JPEG_TAKEN;
 }
 
-static void store_entry(uint8_t *dst, struct pass *pass)
+/* bits: where the MCU begins in the piece. */
+static void store_entry(uint8_t *dst, struct pass *pass, size_t bits)
 {
     const int32_t *dc = pass->stream.dc;
-    uint64_t entry = pass_position(pass);
+    uint64_t entry = pass_position(pass, bits);
     for (int c = 0; c < JPEG_MAX_COMPONENTS; c++)
         entry |= ((uint64_t)(uint32_t)dc[c] & 0xfff) << (POSITION_BITS + 12 * c);
     store_le32(dst, (uint32_t)entry);
     store_le32(dst + 4, (uint32_t)(entry >> 32));
+}
+
+/* Adds up the DC differences of an MCU that is all in the survey. False: out of range. */
+static bool sum_mcu(struct pass *pass, const struct survey_block *block)
+{
+    const struct jpeg_header *header = pass->header;
+    for (uint32_t c = 0; c < header->component_count; c++) {
+        const struct jpeg_component *component = &header->component[c];
+        for (int i = 0; i < component->h * component->v; i++, block++) {
+            int32_t value = pass->stream.dc[c] += block->dc;
+            if (value < -MAX_PREDICTOR || value > MAX_PREDICTOR ||
+                !in_range(value, pass->limit[c][0]))
+                return false;
+        }
+    }
+    return true;
+}
+
+/* read_scan() without looking at every symbol. False: it is for read_scan() to say what is wrong,
+ * if anything. */
+static bool survey_scan(struct pass *pass, struct survey *survey, const struct huffman_set *tables,
+                        uint8_t *dst, uint32_t mcus)
+{
+    const struct jpeg_header *header = pass->header;
+    pass_load(pass, 0);
+    if (!survey_run(survey, header, tables, pass->ops, pass->limit, pass->piece,
+                    pass->piece_bytes) ||
+        (survey->end_bit + 7) / 8 != pass->piece_bytes || !pass_at_marker(pass, MARKER_EOI))
+        return false;
+    const struct survey_block *block = survey->blocks;
+    for (uint32_t row = 0; row < header->mcus_down; row++) {
+        uint32_t until_entry = 1;
+        for (uint32_t x = 0; x < header->mcus_across; x++, block += header->blocks_per_mcu) {
+            if (--until_entry == 0) {
+                store_entry(dst, pass, block->bit);
+                dst += JPEG_INDEX_ENTRY_BYTES;
+                until_entry = mcus;
+            }
+            if (!sum_mcu(pass, block))
+                return false;
+        }
+    }
+    return true;
 }
 
 /* All MCUs; entries go to dst, one in front of every mcus-th MCU of a row. */
@@ -243,8 +299,6 @@ static enum jpeg_refusal read_scan(struct pass *pass, const struct huffman_set *
 {
     const struct jpeg_header *header = pass->header;
     uint32_t mcu = 0;
-    for (uint32_t c = 0; c < header->component_count; c++)
-        limits_of(pass->limit[c], header->quant[header->component[c].quant]);
     pass_load(pass, 0);
     for (uint32_t row = 0; row < header->mcus_down; row++) {
         for (uint32_t x = 0; x < header->mcus_across; x++, mcu++) {
@@ -252,7 +306,7 @@ static enum jpeg_refusal read_scan(struct pass *pass, const struct huffman_set *
             if (refusal)
                 return refusal;
             if (x % mcus == 0) {
-                store_entry(dst, pass);
+                store_entry(dst, pass, entropy_position(&pass->stream, pass->piece));
                 dst += JPEG_INDEX_ENTRY_BYTES;
             }
             refusal = read_mcu(pass, tables);
@@ -292,7 +346,11 @@ int jpeg_index_build(struct jpeg_indexer *indexer, const uint8_t **index, size_t
                         .scan = jpeg + header->scan_offset,
                         .scan_bytes = scan_bytes,
                         .piece = indexer->bytes};
-    *refusal = read_scan(&pass, &indexer->tables, indexer->index + JPEG_INDEX_HEADER_BYTES, step);
+    for (uint32_t c = 0; c < header->component_count; c++)
+        limits_of(pass.limit[c], header->quant[header->component[c].quant]);
+    uint8_t *dst = indexer->index + JPEG_INDEX_HEADER_BYTES;
+    if (indexer->plain || !survey_scan(&pass, &indexer->survey, &indexer->tables, dst, step))
+        *refusal = read_scan(&pass, &indexer->tables, dst, step);
     if (!*refusal && pass.piece_end > MAX_SCAN_BYTES)
         *refusal = JPEG_SIZE;
     if (*refusal)

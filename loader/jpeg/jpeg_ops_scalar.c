@@ -2,6 +2,7 @@
 /* The indexed decoder's inner loops, compiled for level scalar. */
 #include "loader/jpeg/entropy_loops.h"
 #include "loader/jpeg/jpeg_levels.h"
+#include "loader/jpeg/survey_loops.h"
 
 const struct jpeg_ops jpeg_ops_scalar = {
     .destuff = destuff_scalar,
@@ -9,5 +10,7 @@ const struct jpeg_ops jpeg_ops_scalar = {
     .decode_one = decode_one,
     .skip_two = skip_two,
     .skip_one = skip_one,
+    .survey_one = survey_one,
+    .survey_two = survey_two,
     .idct = idct_scalar,
 };

@@ -17,7 +17,7 @@ enum { FUZZ_LEVELS = CPU_AVX512 + 1, FUZZ_MAX_PIXELS = 1 << 20 };
 struct fuzz {
     struct decoder *reference;
     struct decode_indexed *indexed[FUZZ_LEVELS];
-    struct jpeg_indexer *indexer;
+    struct jpeg_indexer *indexer, *plain;
     int levels;
 };
 
@@ -29,24 +29,39 @@ struct fuzz_image {
 
 static inline void fuzz_open(struct fuzz *fuzz)
 {
-    if (decoder_open(&fuzz->reference) || jpeg_indexer_open(&fuzz->indexer))
+    if (decoder_open(&fuzz->reference) || jpeg_indexer_open(&fuzz->indexer) ||
+        jpeg_indexer_open(&fuzz->plain))
         abort();
+    jpeg_indexer_use(fuzz->plain, CPU_SCALAR, true);
     for (; fuzz->levels <= (int)cpu_level(); fuzz->levels++)
         if (decode_indexed_open(&fuzz->indexed[fuzz->levels], (enum cpu_level)fuzz->levels))
             abort();
 }
 
-/* The true index of bytes that may be anything. False: not taken, or too large for a fuzzer. */
+/* The true index of bytes that may be anything, which every level makes as it is made symbol by
+ * symbol. False: not taken, or too large for a fuzzer. */
 static inline bool fuzz_index(struct fuzz *fuzz, struct fuzz_image *image,
                               struct jpeg_header *header, uint32_t mcus)
 {
-    enum jpeg_refusal refusal;
+    const uint8_t *plain;
+    size_t plain_bytes;
+    enum jpeg_refusal refusal, plain_refusal;
     if (jpeg_header_parse(header, image->jpeg, image->jpeg_bytes) ||
         (uint64_t)header->width * header->height > FUZZ_MAX_PIXELS)
         return false;
-    if (jpeg_index_build(fuzz->indexer, &image->index, &image->index_bytes, &refusal, image->jpeg,
+    if (jpeg_index_build(fuzz->plain, &plain, &plain_bytes, &plain_refusal, image->jpeg,
                          image->jpeg_bytes, mcus))
         abort();
+    for (int level = 0; level < fuzz->levels; level++) {
+        jpeg_indexer_use(fuzz->indexer, (enum cpu_level)level, false);
+        if (jpeg_index_build(fuzz->indexer, &image->index, &image->index_bytes, &refusal,
+                             image->jpeg, image->jpeg_bytes, mcus) ||
+            refusal != plain_refusal)
+            abort();
+        if (!refusal &&
+            (image->index_bytes != plain_bytes || memcmp(image->index, plain, plain_bytes) != 0))
+            abort();
+    }
     return refusal == JPEG_TAKEN;
 }
 
