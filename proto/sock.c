@@ -360,6 +360,13 @@ enum sock_event sock_next_event(struct sock *sock)
     return SOCK_EVENT_NONE;
 }
 
+/* A ROUTER's events can wait for sock_watch: strangers that come and go shall not wake its owner.
+ */
+static bool has_news(const struct sock *sock)
+{
+    return sock && sock->monitor && !sock->router;
+}
+
 int sock_poll(struct sock_poll_item *items, int count, int timeout_ms)
 {
     zmq_pollitem_t polled[2 * SOCK_POLL_MAX];
@@ -370,7 +377,7 @@ int sock_poll(struct sock_poll_item *items, int count, int timeout_ms)
         struct sock *sock = items[i].sock;
         polled[polled_count++] =
             (zmq_pollitem_t){sock ? sock->zmq : NULL, sock ? -1 : items[i].fd, ZMQ_POLLIN, 0};
-        if (sock && sock->monitor)
+        if (has_news(sock))
             polled[polled_count++] = (zmq_pollitem_t){sock->monitor, -1, ZMQ_POLLIN, 0};
     }
     if (zmq_poll(polled, polled_count, timeout_ms) < 0) {
@@ -381,7 +388,7 @@ int sock_poll(struct sock_poll_item *items, int count, int timeout_ms)
     }
     for (int i = 0, at = 0; i < count; i++) {
         items[i].readable = polled[at++].revents != 0;
-        if (items[i].sock && items[i].sock->monitor)
+        if (has_news(items[i].sock))
             items[i].readable |= polled[at++].revents != 0;
     }
     return ERR_OK;

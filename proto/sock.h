@@ -76,7 +76,7 @@ enum sock_event sock_next_event(struct sock *sock);
 struct sock_poll_item {
     struct sock *sock; /* or NULL: fd */
     int fd;
-    bool readable; /* filled: a message (or an event) is there */
+    bool readable; /* filled: a message (or an event of a connecting socket) is there */
 };
 
 /* Waits until something is readable or timeout_ms went by (-1: for ever; a signal ends it early).

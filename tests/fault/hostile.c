@@ -6,7 +6,8 @@
  *   hostile endless-loader ENDPOINT SECONDS 0 a loader that does, at this endpoint
  *   hostile requests ENDPOINT SECONDS [KEYS]  a trainer that asks and asks
  *   hostile specs ENDPOINT SECONDS [KEYS]     ... that brings ever new specs
- *   hostile deaf ENDPOINT SECONDS [KEYS]      ... that asks for what it may and reads nothing
+ *   hostile deaf ENDPOINT SECONDS [KEYS]      ... that asks for what it may and reads nothing, not
+ *                                             even heartbeats, which would end the connection
  * KEYS: SECRET.key LOADER.pub. Prints what it did, and how often it was cut off. */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -17,11 +18,13 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <zmq.h>
 
 #include "common/clock.h"
 #include "common/err.h"
 #include "proto/frame.h"
 #include "proto/sock.h"
+#include "proto/sock_private.h"
 
 enum { FRAMES_AT_ONCE = 10000, DEAF_REQUESTS = 8, GREETING_BYTES = 64 };
 
@@ -193,29 +196,67 @@ static bool say(struct sock *sock, const struct frame *frame)
     return !frame_encode(bytes, &part.bytes, frame) && sock_send(sock, 0, &part, 1) == SOCK_SENT;
 }
 
-static struct spec some_spec(uint64_t seed)
+static struct spec some_spec(uint64_t seed, uint32_t channels)
 {
-    return (struct spec){.store = "train",
-                         .seed = 1 + seed,
-                         .order = SPEC_ORDER_SHUFFLED,
-                         .channels = 1,
-                         .flip = 1,
-                         .size_px = 1024, /* as large as there is */
-                         .resize_short_px = 1024,
-                         .chunk_size = 16,
-                         .mean = {127},
-                         .std = {64}};
+    struct spec spec = {.store = "train",
+                        .seed = 1 + seed,
+                        .order = SPEC_ORDER_SHUFFLED,
+                        .channels = (uint8_t)channels,
+                        .flip = 1,
+                        .size_px = 1024, /* as large as there is */
+                        .resize_short_px = 1024,
+                        .chunk_size = channels == 1 ? 16 : 4};
+    for (uint32_t i = 0; i < channels; i++) {
+        spec.mean[i] = 127;
+        spec.std[i] = 64;
+    }
+    return spec;
 }
 
 /* One more message of the kind that the mode is about. */
-static bool bother(const struct task *task, struct sock *sock, uint64_t number)
+static bool bother(const struct task *task, struct sock *sock, uint32_t channels, uint64_t number)
 {
-    const struct spec spec = some_spec(0);
+    const struct spec spec = some_spec(0, channels);
     if (strcmp(task->mode, "specs") == 0)
-        return say(sock,
-                   &(struct frame){.kind = FRAME_SPEC_OFFER, .spec_offer = some_spec(1 + number)});
+        return say(sock, &(struct frame){.kind = FRAME_SPEC_OFFER,
+                                         .spec_offer = some_spec(1 + number, channels)});
     return say(sock, &(struct frame){.kind = FRAME_REQUEST,
                                      .request = {spec_hash(&spec), 0, 0, 1 + number, false}});
+}
+
+/* The channels of its store, from the answer to hello; 0: none came. All else that the loader says
+ * is passed over, as far as it is read at all. */
+static uint32_t hear_channels(struct sock *sock, struct sock_message *message)
+{
+    struct frame frame;
+    size_t bytes;
+    if (sock_receive(sock, message) != SOCK_RECEIVED)
+        return 0;
+    const void *data = sock_message_data(message, 0, &bytes);
+    bool heard = !frame_decode(&frame, data, bytes) && frame.kind == FRAME_HELLO_REPLY &&
+                 frame.hello_reply.store_count > 0;
+    return heard ? frame.hello_reply.stores[0].channels : 0;
+}
+
+static bool greet(struct sock *sock)
+{
+    return say(sock, &(struct frame){.kind = FRAME_HELLO, .hello = {.protocol = FRAME_PROTOCOL}});
+}
+
+static bool offer(struct sock *sock, uint32_t channels)
+{
+    return say(sock,
+               &(struct frame){.kind = FRAME_SPEC_OFFER, .spec_offer = some_spec(0, channels)});
+}
+
+/* A trainer's own heartbeats notice that nothing comes, for it does not read. */
+static void leave_out_heartbeats(struct sock *sock)
+{
+    const int none = 0;
+    zmq_disconnect(sock->zmq, sock->endpoint);
+    zmq_setsockopt(sock->zmq, ZMQ_HEARTBEAT_IVL, &none, sizeof(none));
+    zmq_setsockopt(sock->zmq, ZMQ_HEARTBEAT_TTL, &none, sizeof(none));
+    zmq_connect(sock->zmq, sock->endpoint);
 }
 
 /* A connection, until it is cut off or the time is over. */
@@ -223,25 +264,28 @@ static int connection(const struct task *task, struct sock_context *context, uin
                       long *cut)
 {
     const struct sock_keys keys = {&task->own, &task->loader};
-    const struct spec spec = some_spec(0);
+    struct sock_message *message = sock_message_open();
     struct sock *sock;
     bool deaf = strcmp(task->mode, "deaf") == 0;
     int code = sock_connect(&sock, context, task->endpoint, deaf ? 1 : 1000000,
                             task->keyed ? &keys : NULL);
     uint64_t number = 0;
-    bool greeted = false, open = !code;
+    uint32_t channels = 0;
+    if (!code && deaf)
+        leave_out_heartbeats(sock);
+    bool open = !code && message, greeted = false;
     while (open && time_is_left(task)) {
         struct sock_poll_item item = {.sock = sock};
         enum sock_event event = sock_next_event(sock);
         if (event == SOCK_EVENT_CONNECTED)
-            greeted = say(sock, &(struct frame){.kind = FRAME_HELLO,
-                                                .hello = {.protocol = FRAME_PROTOCOL}}) &&
-                      say(sock, &(struct frame){.kind = FRAME_SPEC_OFFER, .spec_offer = spec});
-        else if (event != SOCK_EVENT_NONE)
-            open = false;
+            greeted = greet(sock);
+        else if (event != SOCK_EVENT_NONE) /* the first one may be of the connection given up */
+            open = event == SOCK_EVENT_DISCONNECTED && !greeted;
+        else if (greeted && !channels && (channels = hear_channels(sock, message)))
+            open = offer(sock, channels);
         else if (deaf && number == DEAF_REQUESTS)
             poll(NULL, 0, 10); /* what came is not even looked at */
-        else if (!greeted || !bother(task, sock, number))
+        else if (!channels || !bother(task, sock, channels, number))
             sock_poll(&item, 1, 10);
         else
             number++;
@@ -249,6 +293,7 @@ static int connection(const struct task *task, struct sock_context *context, uin
     *sent += number;
     *cut += !open;
     sock_close(sock, 0);
+    sock_message_close(message);
     return code;
 }
 

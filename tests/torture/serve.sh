@@ -21,7 +21,7 @@ wrong() {
 pid=$!
 until [ -e "$work/ready" ] || ! kill -0 "$pid" 2>/dev/null; do sleep 0.01; done
 if [ -e "$work/ready" ]; then
-    "$FEED" --loaders "ipc://$work/l" --size 32 --total-batch 64 --epochs 1 --stall-limit 2 >"$work/feed.out" 2>"$work/feed.err"
+    "$FEED" --loaders "ipc://$work/l" --size 32 --total-batch 64 --epochs 1 --stall-limit 30 >"$work/feed.out" 2>"$work/feed.err"
     served=$?
     kill "$pid" 2>/dev/null
 else
