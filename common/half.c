@@ -10,6 +10,8 @@ enum {
     FLOAT_INFINITY = 0x7f800000,
     HALF_INFINITY = 0x7c00,
     HALF_QUIET = 0x0200,
+    HALF_LEAST_EXPONENT = 0x0400,
+    HALF_SIGN = 0x8000,
     /* Floats of at least 65,520 round to infinity, under 2^-14 they are subnormal halves. */
     FLOAT_OVERFLOW = 0x477ff000,
     FLOAT_SUBNORMAL = 0x38800000,
@@ -65,6 +67,14 @@ float half_to_float(uint16_t half)
         return float_of(sign | bits_of(value));
     }
     return float_of(sign | (exponent + 112) << 23 | mantissa << 13);
+}
+
+bool half_all_finite(const uint16_t *src, size_t count)
+{
+    uint16_t carry = 0; /* out of an exponent of ones, into the sign's place */
+    for (size_t i = 0; i < count; i++)
+        carry |= (uint16_t)((src[i] & HALF_INFINITY) + HALF_LEAST_EXPONENT);
+    return (carry & HALF_SIGN) == 0;
 }
 
 void half_from_floats_scalar(uint16_t *dst, const float *src, size_t count)

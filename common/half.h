@@ -4,6 +4,7 @@
 #ifndef COMMON_HALF_H
 #define COMMON_HALF_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,5 +18,8 @@ float half_to_float(uint16_t half);
 /* The same over arrays of count elements; uses F16C where the processor has it. */
 void half_from_floats(uint16_t *dst, const float *src, size_t count);
 void half_to_floats(float *dst, const uint16_t *src, size_t count);
+
+/* False: there is an infinity or a NaN among them. */
+bool half_all_finite(const uint16_t *src, size_t count);
 
 #endif

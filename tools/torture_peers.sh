@@ -153,7 +153,7 @@ row_mute() {
 
 # ---- loaders with a valid key ----
 
-LIES="lam-nan lam-inf lam-negative lam-large label-range label-masked pixels-short pixels-long pixels-none labels-short labels-long
+LIES="lam-nan lam-inf lam-negative lam-large label-range label-masked pixels-short pixels-long pixels-none pixels-nan pixels-inf labels-short labels-long
     samples chunk epoch spec unasked twice frames kind endless"
 
 row_lies() {

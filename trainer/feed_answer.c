@@ -8,9 +8,12 @@
 
 #include "common/clock.h"
 #include "common/err.h"
+#include "common/half.h"
 #include "common/log.h"
 #include "proto/receipt.h"
 #include "trainer/feed_state.h"
+
+enum { PIECE_BYTES = 32 << 10 }; /* of pixels: stays in the first cache */
 
 #define WORK_AHEAD 0.5 /* seconds of work that are put into a loader's queue */
 
@@ -57,13 +60,27 @@ struct content {
     struct share_view *view; /* NULL: they are in the message */
 };
 
-/* Writes a checked chunk to its place; where its pixels are now. */
+/* Copies pixels piece by piece and looks at each where it now is. False: some are no numbers. */
+static bool copy_pixels(uint8_t *dst, const struct spec *spec, const struct content *content)
+{
+    bool numbers = true;
+    for (size_t at = 0; at < content->pixel_bytes; at += PIECE_BYTES) {
+        size_t left = content->pixel_bytes - at, bytes = left < PIECE_BYTES ? left : PIECE_BYTES;
+        memcpy(dst + at, (const uint8_t *)content->pixels + at, bytes);
+        if (spec->wire == SPEC_WIRE_FP16)
+            numbers &= half_all_finite((const uint16_t *)(const void *)(dst + at), bytes / 2);
+    }
+    return numbers;
+}
+
+/* Writes a checked chunk to its place; where its pixels are now. NULL: they are no numbers. */
 static const void *fill(struct feed_slot *slot, const struct spec *spec, uint32_t place,
                         const struct frame_chunk *chunk, const struct content *content)
 {
     uint32_t first = place * spec->chunk_size;
     uint8_t *pixels = slot->pixels + first * spec_sample_bytes(spec);
-    memcpy(pixels, content->pixels, content->pixel_bytes);
+    if (!copy_pixels(pixels, spec, content))
+        return NULL;
     size_t stride = frame_label_bytes(spec);
     for (uint32_t i = 0; i < chunk->samples; i++) {
         const uint8_t *src = content->labels + i * stride;
@@ -122,17 +139,21 @@ static int check_chunk(struct content *content, struct feed *feed,
 }
 
 /* The chunk's hash, as it enters the epoch's receipt: of what will be trained on, so its pixels are
- * hashed where they were copied to. What is only compared is not copied. */
-static struct hash128 take_in(struct feed *feed, const struct peer_request *request,
-                              const struct frame_chunk *chunk, const struct content *content)
+ * hashed where they were copied to. What is only compared is not copied. ERR_PEER: pixels that are
+ * no numbers; the place is filled anew by whoever is asked next. */
+static int take_in(struct hash128 *receipt, struct feed *feed, const struct peer_request *request,
+                   const struct frame_chunk *chunk, const struct content *content)
 {
     const struct feed_spec *spec = &feed->specs[request->spec];
     struct feed_slot *slot = request->chunk ? request->chunk->target : NULL;
     const void *pixels = content->pixels;
     if (slot)
         pixels = fill(slot, &spec->spec, request->chunk->place, chunk, content);
-    return receipt_of_chunk(spec->hash, request->epoch, request->index, content->labels,
-                            content->label_bytes, pixels, content->pixel_bytes);
+    if (!pixels)
+        return err_set(ERR_PEER, "chunk %" PRIu64 " has pixels that are no numbers", chunk->chunk);
+    *receipt = receipt_of_chunk(spec->hash, request->epoch, request->index, content->labels,
+                                content->label_bytes, pixels, content->pixel_bytes);
+    return ERR_OK;
 }
 
 static void count_duplicate(struct feed *feed)
@@ -175,8 +196,10 @@ static void on_chunk(struct feed *feed, int number, const struct frame_chunk *ch
         !(content.pixels =
               feed_share_pixels(&content.view, feed, number, &chunk->shared, content.pixel_bytes)))
         return;
-    if (found->challenge || found->chunk)
-        receipt = take_in(feed, found, chunk, &content);
+    if ((found->challenge || found->chunk) && take_in(&receipt, feed, found, chunk, &content)) {
+        feed_peer_refuse(feed, number, err_message());
+        return;
+    }
     if (content.view && !feed_share_was_current(feed, number, content.view, &chunk->shared))
         return;
     double deadline_s = feed_peer_deadline_s(peer);

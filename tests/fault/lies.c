@@ -103,6 +103,18 @@ static void pixels_none(struct lie *lie)
     lie->parts[2].bytes = 0;
 }
 
+/* A quiet NaN, and an infinity, as the last half. */
+static void pixels_nan(struct lie *lie)
+{
+    lie->pixels[lie->parts[2].bytes - 1] = 0x7e;
+}
+
+static void pixels_inf(struct lie *lie)
+{
+    lie->pixels[lie->parts[2].bytes - 2] = 0;
+    lie->pixels[lie->parts[2].bytes - 1] = 0xfc;
+}
+
 static void labels_short(struct lie *lie)
 {
     lie->parts[1].bytes -= CHUNK_LABEL_BYTES;
@@ -192,6 +204,8 @@ static const struct {
     {"pixels-short", pixels_short},
     {"pixels-long", pixels_long},
     {"pixels-none", pixels_none},
+    {"pixels-nan", pixels_nan},
+    {"pixels-inf", pixels_inf},
     {"labels-short", labels_short},
     {"labels-long", labels_long},
     {"samples", samples},

@@ -33,6 +33,8 @@ static const struct {
     {"pixels-short", "pixels frame of 2047 bytes, not 2048"},
     {"pixels-long", "pixels frame of 2112 bytes, not 2048"},
     {"pixels-none", "pixels frame of 0 bytes, not 2048"},
+    {"pixels-nan", "has pixels that are no numbers"},
+    {"pixels-inf", "has pixels that are no numbers"},
     {"labels-short", "labels frame of 36 bytes, not 48"},
     {"labels-long", "labels frame of 60 bytes, not 48"},
     {"samples", "3 samples, not 4"},

@@ -144,6 +144,24 @@ static void test_f16c_from_floats(void **state)
     assert_memory_equal(scalar, vector, sizeof scalar);
 }
 
+/* Each half alone, among finite ones and at every place of a vector. */
+static void test_all_finite(void **state)
+{
+    enum { COUNT = 67 };
+    uint16_t halves[COUNT];
+    (void)state;
+    for (int i = 0; i < COUNT; i++)
+        halves[i] = (uint16_t)(i % 2 ? 0x7bff : 0xfbff); /* the largest */
+    for (int i = 0; i < HALVES; i++) {
+        uint16_t *place = &halves[i % COUNT], kept = *place;
+        *place = (uint16_t)i;
+        float value = half_to_float((uint16_t)i);
+        assert_int_equal(half_all_finite(halves, COUNT), isfinite(value) != 0);
+        *place = kept;
+    }
+    assert_true(half_all_finite(halves, 0));
+}
+
 /* Every length around the vector's width, and nothing behind the end is touched. */
 static void test_lengths(void **state)
 {
@@ -170,6 +188,7 @@ int main(void)
         cmocka_unit_test(test_every_half),       cmocka_unit_test(test_every_boundary),
         cmocka_unit_test(test_random_floats),    cmocka_unit_test(test_f16c_to_floats),
         cmocka_unit_test(test_f16c_from_floats), cmocka_unit_test(test_lengths),
+        cmocka_unit_test(test_all_finite),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
