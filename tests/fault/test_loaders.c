@@ -238,7 +238,7 @@ static void all_gone_and_back(void **state)
     start(&loader, place, 0);
     char endpoint[STREAM_PATH_BYTES];
     strcpy(endpoint, loader.endpoint);
-    struct feed *feed = stream_feed(endpoint, 0.5);
+    struct feed *feed = stream_feed(endpoint, 2);
     struct spec spec = stream_spec(SPEC_WIRE_FP16);
     const struct feed_range range = stream_range(feed, &spec, 0);
     uint64_t batches = feed_range_batches(feed, &range), done = 0;
