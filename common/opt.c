@@ -277,33 +277,12 @@ bool opt_was_given(const struct opt_program *program, const char *name)
     return place.option && program->memory && opt_memory_noted(program->memory, place.option);
 }
 
-static size_t value_bytes(enum opt_type type)
-{
-    switch (type) {
-    case OPT_FLAG:
-        return sizeof(bool);
-    case OPT_INT:
-    case OPT_UINT64:
-        return sizeof(int64_t);
-    case OPT_REAL:
-        return sizeof(double);
-    case OPT_REALS:
-        return sizeof(struct opt_reals);
-    case OPT_STRING:
-    case OPT_CHOICE:
-        return sizeof(const char *);
-    case OPT_LIST:
-        break;
-    }
-    return sizeof(struct opt_list);
-}
-
 void opt_fill(struct opt_section *section, const struct opt_program *program, const void *from)
 {
     for (size_t i = 0; i < section->count; i++) {
         const struct opt *option = &section->options[i];
         if (!opt_was_given(program, option->name))
             memcpy((char *)section->values + option->offset, (const char *)from + option->offset,
-                   value_bytes(option->type));
+                   opt_value_bytes(option->type));
     }
 }

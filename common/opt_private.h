@@ -24,6 +24,9 @@ bool opt_memory_noted(const struct opt_memory *memory, const struct opt *option)
 int opt_set(struct opt_memory *memory, const struct opt *option, void *values, const char *text,
             const char *where);
 
+/* Size of an option's value in memory. */
+size_t opt_value_bytes(enum opt_type type);
+
 /* Equal when '_' and '-' are the same. */
 bool opt_same_name(const char *a, const char *b);
 

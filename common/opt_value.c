@@ -250,7 +250,7 @@ int opt_set(struct opt_memory *memory, const struct opt *option, void *values, c
     return err_set(ERR_INTERNAL, "option %s has no such type", option->name);
 }
 
-static size_t value_bytes(enum opt_type type)
+size_t opt_value_bytes(enum opt_type type)
 {
     switch (type) {
     case OPT_FLAG:
@@ -275,7 +275,7 @@ int opt_defaults(struct opt_section *section)
 {
     for (size_t i = 0; i < section->count; i++) {
         const struct opt *option = &section->options[i];
-        memset((char *)section->values + option->offset, 0, value_bytes(option->type));
+        memset((char *)section->values + option->offset, 0, opt_value_bytes(option->type));
         if (!option->fallback)
             continue;
         if (option->type == OPT_LIST ||

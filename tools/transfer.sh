@@ -1,0 +1,68 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Transfer, a worked example: weights of the CIFAR-10 recipe are fine-tuned on a small set of another kind, 100 images of each of
+# Fashion-MNIST's ten classes, beside training on these alone from scratch. Prints the accuracy on 2,000 other images, a line a run.
+#   tools/transfer.sh BUILD WEIGHTS.safetensors [WORK]
+# WEIGHTS: best.safetensors of `satchel-trainer --recipe cifar10`. WORK (default: a temporary directory) keeps images, stores and runs.
+#   EPOCHS (30)   SEED (0)   RECIPE (cifar10: what WEIGHTS was trained by)
+set -eu
+[ $# -ge 2 ] || { sed -n '3,7s/^# \{0,1\}//p' "$0"; exit 2; }
+build=$(cd "$1" && pwd) weights=$(realpath "$2")
+work=${3:-$(mktemp -d)}
+mkdir -p "$work"
+work=$(cd "$work" && pwd)
+cd "$(dirname "$0")/.."
+epochs=${EPOCHS:-30} seed=${SEED:-0} recipe=${RECIPE:-cifar10}
+data=/usr/share/datasets/fashion-mnist
+[ -f "$data/train-images-idx3-ubyte.gz" ] || { echo "transfer.sh: no $data: install Debian's dataset-fashion-mnist" >&2; exit 1; }
+command -v cjpeg >/dev/null || { echo "transfer.sh: no cjpeg: install Debian's libjpeg-turbo-progs" >&2; exit 1; }
+loader=
+finish() {
+    [ -z "$loader" ] || { kill "$loader" 2>/dev/null || true; wait "$loader" 2>/dev/null || true; }
+    [ "${keep:-}" ] || rm -rf "$work"
+}
+[ $# -lt 3 ] || keep=yes
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# images PART FILES COUNT A_CLASS: the first images of IDX files, at most A_CLASS of each class, as PART/CLASS/NUMBER.jpg
+images() {
+    [ ! -d "$work/$1" ] || return 0
+    gunzip -c "$data/$2-images-idx3-ubyte.gz" | tail -c +17 >"$work/pixels"
+    gunzip -c "$data/$2-labels-idx1-ubyte.gz" | tail -c +9 | head -c "$3" | od -An -v -tu1 -w1 |
+        awk -v limit="$4" '++seen[$1] <= limit { print NR - 1, $1 }' >"$work/chosen"
+    while read -r number class; do
+        mkdir -p "$work/$1.partial/$class"
+        { printf 'P5\n28 28\n255\n' && dd if="$work/pixels" bs=784 skip="$number" count=1 status=none; } |
+            cjpeg -quality 95 >"$work/$1.partial/$class/$number.jpg"
+    done <"$work/chosen"
+    mv "$work/$1.partial" "$work/$1"
+}
+images train train 2000 100
+images val t10k 2000 2000
+[ -f "$work/train.lmdb" ] || "$build/tools/satchel-pack" --source folder "$work/train" --split train --out "$work/train.lmdb" 2>"$work/pack.log"
+[ -f "$work/val.lmdb" ] || "$build/tools/satchel-pack" --source folder "$work/val" --classes-of "$work/train.lmdb" --split val \
+    --out "$work/val.lmdb" 2>"$work/pack.log"
+
+rm -f "$work/ready"
+"$build/loader/satchel-loader" --data "train=$work/train.lmdb" --data "val=$work/val.lmdb" --bind "ipc://$work/loader" --workers 1 \
+    --ready-file "$work/ready" 2>"$work/loader.log" &
+loader=$!
+until [ -e "$work/ready" ]; do
+    kill -0 "$loader" 2>/dev/null || { cat "$work/loader.log" >&2; exit 1; }
+    sleep 0.1
+done
+
+# run NAME WHAT OPTION...
+run() {
+    name=$1 what=$2
+    shift 2
+    "$build/trainer/satchel-trainer" --loaders "ipc://$work/loader" --recipe "$recipe" --total-batch 50 --micro-batch 50 --epochs "$epochs" \
+        --seed "$seed" --resume --out "$work/$name" "$@" 2>"$work/$name.log" >/dev/null || { tail -n 3 "$work/$name.log" >&2; exit 1; }
+    awk -F'"top1":' -v what="$what" '/"event": *"done"/ { split($2, v, /[,}]/); printf "%-58s %6.2f %%\n", what, v[1] }' \
+        "$work/$name/metrics.jsonl"
+}
+run scratch "from scratch" --lr 0.1
+run all "CIFAR-10 weights, all trained" --init "$weights" --lr 0.05
+run head "CIFAR-10 weights, stem and two stages frozen" --init "$weights" --freeze 2 --lr 0.02 --head-lr 0.1
