@@ -45,12 +45,42 @@ static enum fusion_form form_of(const struct net *net, int index)
     return readers.pools && !readers.convs ? FORM_POOLED : FORM_STORED;
 }
 
+/* A block's end in front of a 1x1 convolution. */
+static bool ends_in_reader(const struct net *net, int index)
+{
+    int reader = fusion_first_reader(net, index);
+    const struct node *node = &net->nodes[index];
+    return node->relu && node->residual >= 0 && reader >= 0 && net->nodes[reader].kernel == 1 &&
+           net->nodes[reader].stride == 1 && !net_bn_frozen(net, &net->nodes[reader]);
+}
+
+static bool is_shortcut_of_block(const enum fusion_form *forms, const struct net *net, int index)
+{
+    return forms[index] == FORM_SHORTCUT && forms[readers_of(net, index).last] == FORM_BLOCK;
+}
+
+bool fusion_halves(const enum fusion_form *forms, const struct net *net, int index)
+{
+    return forms[index] == FORM_PROLOGUE || forms[index] == FORM_BLOCK ||
+           is_shortcut_of_block(forms, net, index);
+}
+
+bool fusion_sums(const enum fusion_form *forms, const struct net *net, enum fusion fusion,
+                 int index)
+{
+    return fusion == FUSION_BLOCK &&
+           (forms[index] == FORM_BLOCK || is_shortcut_of_block(forms, net, index) ||
+            (forms[index] == FORM_PROLOGUE && fusion_first_reader(net, index) >= 0));
+}
+
 void fusion_forms(enum fusion_form *forms, const struct net *net, enum fusion fusion)
 {
     for (int i = 0; i < net->node_count; i++) {
         const struct node *node = &net->nodes[i];
         bool fused = fusion >= FUSION_PROLOGUE && node->kind == NODE_CONV;
         forms[i] = fused && !net_bn_frozen(net, node) ? form_of(net, i) : FORM_PLAIN;
+        if (fusion == FUSION_BLOCK && forms[i] == FORM_STORED && ends_in_reader(net, i))
+            forms[i] = FORM_BLOCK;
     }
 }
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Asks the real cuDNN whether it takes every graph of the backend on a device that is only
  * described: nothing runs, but a graph that is refused on that chip fails here.
- *   finalise DEVICE.json [--verbose] [MODEL:SIZE:BATCH:train|prologue|block|infer...]
- * prints every distinct graph with --verbose, then one line. */
+ *   finalise DEVICE.json [--verbose] MODEL:SIZE:BATCH:train|prologue|block|infer...
+ * (training without fusion, and with either; inference) prints every distinct graph with --verbose,
+ * then one line. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,11 +23,6 @@ struct wish {
     int size_px, batch, channels;
     enum program_mode mode;
     enum fusion fusion;
-};
-
-static const char *const standard[] = {
-    "resnet50d:224:256:train",  "resnet50d:224:256:prologue", "resnet50d:224:256:infer",
-    "resnet152d:224:256:infer", "resnet8d:28:64:train",       "resnet8d:28:64:infer",
 };
 
 static int read_wish(struct wish *wish, const char *text)
@@ -85,6 +81,14 @@ static void print_plans(const struct plans *plans)
     }
 }
 
+static int count_refused(const struct plans *plans)
+{
+    int refused = 0;
+    for (int i = 0; i < plans_count(plans); i++)
+        refused += plans_get(plans, i)->refused;
+    return refused;
+}
+
 static int run(const char *description, char **wishes, int count, bool verbose)
 {
     const struct plan_device device = {.description = description,
@@ -94,15 +98,16 @@ static int run(const char *description, char **wishes, int count, bool verbose)
     int code = plans_open(&plans, &device);
     if (code)
         return code;
-    int standards = count ? 0 : (int)(sizeof standard / sizeof standard[0]);
-    for (int i = 0; i < standards && !code; i++)
-        code = want(plans, standard[i]);
     for (int i = 0; i < count && !code; i++)
         code = want(plans, wishes[i]);
     if (!code)
         code = plans_build(plans, 0);
     if (!code && verbose)
         print_plans(plans);
+    int refused = count_refused(plans);
+    if (!code && refused)
+        code =
+            err_set(ERR_UNSUPPORTED, "%d of %d graphs have no engine", refused, plans_count(plans));
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     if (!code)
@@ -119,7 +124,9 @@ int main(int argc, char **argv)
     size_t bytes;
     log_set_verbose(verbose);
     int skipped = 2 + verbose;
-    int code = argc < 2 ? err_set(ERR_ARG, "finalise DEVICE.json [--verbose] [NET...]") : 0;
+    int code = argc < 3 + verbose
+                   ? err_set(ERR_ARG, "finalise DEVICE.json [--verbose] MODEL:SIZE:BATCH:HOW...")
+                   : 0;
     if (!code)
         code = file_read(&description, &bytes, argv[1], 1 << 16);
     if (!code)

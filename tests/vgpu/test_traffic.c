@@ -29,6 +29,7 @@ static const double eager_mb = 509;
 
 struct total {
     struct traffic bytes;
+    double apart; /* bytes that are in none of the above */
     double flops, seconds[CHIPS];
     int kernels;
 };
@@ -68,9 +69,9 @@ static void add_graph(struct total *total, const struct graph_spec *spec, cudnnH
     describe_release(&graph.describe, 0);
 }
 
-/* Kernels that are not cuDNN's: the classifier, the loss, gathering, checking, the update
- * (trainer/cuda/kernels.h has their bytes). Unpacking (22 bytes a pixel, 1.1 MB an image) is the
- * input's, and not among PyTorch's either. */
+/* Kernels that are not cuDNN's: the classifier, the loss, the update (trainer/cuda/kernels.h has
+ * their bytes). What mixed precision needs besides is not among PyTorch's 509 MB and counted apart:
+ * unpacking the input, gathering fp16 gradients, the check that they are finite. */
 static void add_others(struct total *total, const struct net *net, const struct layout *layout)
 {
     double features = net->nodes[net->node_count - 1].in_channels, logits = BATCH * CLASSES;
@@ -80,9 +81,8 @@ static void add_others(struct total *total, const struct net *net, const struct 
     add_own(total, 6 * logits, 0);
     add_own(total, 2 * logits + 2 * weights + 2 * x, product);
     add_own(total, 2 * logits + 2 * x + 4 * weights, product);
-    add_own(total, 6 * trained, 0);
-    add_own(total, 4 * trained, 0);
     add_own(total, 22 * trained, 0);
+    total->apart = 22.0 * BATCH * SIZE_PX * SIZE_PX + (6 + 4) * trained;
 }
 
 static struct total count(enum fusion fusion, cudnnHandle_t handle)
@@ -108,10 +108,10 @@ static struct total count(enum fusion fusion, cudnnHandle_t handle)
 static void print(const char *name, const struct total *total)
 {
     printf("%-9s %4d kernels, %5.1f MB an image (%.3f of PyTorch's), each tensor once: %5.1f;"
-           " %.1f GFLOP;",
+           " mixed precision's %.1f more; %.1f GFLOP;",
            name, total->kernels, total->bytes.twice / BATCH / 1e6,
            total->bytes.twice / BATCH / 1e6 / eager_mb, total->bytes.once / BATCH / 1e6,
-           total->flops / BATCH / 1e9);
+           total->apart / BATCH / 1e6, total->flops / BATCH / 1e9);
     for (int i = 0; i < CHIPS; i++)
         printf(" %s %.0f images/s", chips[i].name, BATCH / total->seconds[i]);
     printf("\n");
@@ -123,7 +123,9 @@ static void test_schemes(void **state)
         const char *name;
         enum fusion fusion;
         double limit; /* of eager_mb */
-    } schemes[] = {{"none", FUSION_NONE, 0.75}, {"prologue", FUSION_PROLOGUE, 0.62}};
+    } schemes[] = {{"none", FUSION_NONE, 0.75},
+                   {"prologue", FUSION_PROLOGUE, 0.62},
+                   {"block", FUSION_BLOCK, 0.56}};
     cudnnHandle_t handle;
     assert_int_equal(cudnnCreate(&handle), CUDNN_STATUS_SUCCESS);
     for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++) {

@@ -107,6 +107,7 @@ static int describe_device(struct backend *backend)
                        "GPU %d, %s, is of compute capability %d.%d: cuDNN's batch normalisation in "
                        "fp16 needs 8.0 (A100) or newer",
                        backend->device, properties.name, properties.major, properties.minor);
+    backend->major = properties.major;
     size_t version = cudnnGetVersion();
     snprintf(backend->text, sizeof backend->text,
              "cuda, fp16, GPU %d: %.60s (sm_%d%d, %zu MiB), "

@@ -20,6 +20,7 @@ struct backend {
     struct backend_head head;
     int device, threads;
     enum fusion fusion;
+    int major; /* compute capability */
     cudaStream_t compute, copy;
     cudnnHandle_t dnn;
     cublasLtHandle_t lt;

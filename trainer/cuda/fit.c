@@ -14,7 +14,10 @@ static bool takes(const void *user, const struct graph_spec *spec)
 
 static enum fusion fusion_of(const struct backend *backend)
 {
-    return backend->fusion == FUSION_AUTO ? FUSION_PROLOGUE : backend->fusion;
+    enum fusion fusion = backend->fusion == FUSION_AUTO ? FUSION_PROLOGUE : backend->fusion;
+    /* On older chips a block's end has no engine, and its backward one with a workspace as large as
+     * the map. */
+    return fusion == FUSION_BLOCK && backend->major < 9 ? FUSION_PROLOGUE : fusion;
 }
 
 int fit_cuda_schedule(struct schedule **out, const struct program *program, int batch)
@@ -80,9 +83,10 @@ static void tell(const struct program *program)
     const int *forms = program->schedule->forms;
     if (program_trains(program))
         log_verbose("batch normalisations of %s: %d normalised by the convolutions that read them, "
-                    "%d by a pool, %d added as a shortcut, %d in one pass, %d in two",
+                    "%d by a pool, %d added as a shortcut, %d by the block behind, %d in one pass, "
+                    "%d in two",
                     program->net->model, forms[FORM_PROLOGUE], forms[FORM_POOLED],
-                    forms[FORM_SHORTCUT], forms[FORM_STORED], forms[FORM_PLAIN]);
+                    forms[FORM_SHORTCUT], forms[FORM_BLOCK], forms[FORM_STORED], forms[FORM_PLAIN]);
 }
 
 int fit_cuda_program(struct program *program)

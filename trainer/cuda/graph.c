@@ -41,6 +41,10 @@ static void describe_conv_bias(struct graph *graph, const struct graph_spec *spe
 
 static void describe_conv_data(struct graph *graph, const struct graph_spec *spec)
 {
+    if (spec->sums) {
+        graph_conv_data_sums(graph, spec);
+        return;
+    }
     descriptor dy = graph_out_map(graph, spec, GRAPH_DY), w = graph_weights(graph, spec, GRAPH_W);
     descriptor dx = graph_in_map(graph, spec, GRAPH_DX);
     if (!spec->masked) {
@@ -182,6 +186,7 @@ static const struct {
     [GRAPH_NORM] = {describe_norm, "norm"},
     [GRAPH_NORM_BACKWARD] = {describe_norm_backward, "norm backward"},
     [GRAPH_SCALE] = {describe_scale, "scale"},
+    [GRAPH_APPLY] = {graph_apply, "apply"},
     [GRAPH_SCALE_BACKWARD] = {describe_scale_backward, "scale backward"},
     [GRAPH_MAX_POOL] = {describe_pool, "max pool"},
     [GRAPH_MAX_POOL_BACKWARD] = {describe_pool_backward, "max pool backward"},
@@ -212,12 +217,15 @@ void graph_name(char *text, size_t bytes, const struct graph_spec *spec)
     char channels[48];
     snprintf(channels, sizeof channels, conv ? "%d>%d" : "%d",
              conv ? spec->in_channels : spec->out_channels, spec->out_channels);
-    snprintf(
-        text, bytes, "%s%s%s%s%s%s%s%s%s%s%s %s%s at %dx%d, batch %d",
-        spec->prologue ? "normalised " : "", kinds[spec->kind].name, spec->stats ? "+sums" : "",
-        spec->dual ? "+dual" : "", spec->residual ? "+residual" : "", spec->relu ? "+relu" : "",
-        spec->keep ? "+keep" : "", spec->accumulate ? "+accumulate" : "",
-        spec->masked ? "+mask" : "", spec->recompute ? "+recomputed mask" : "",
-        spec->halves ? "+fp16" : "", channels, window, conv ? spec->in_height : spec->out_height,
-        conv ? spec->in_width : spec->out_width, spec->batch);
+    snprintf(text, bytes, "%s%s%s%s%s%s%s%s%s%s%s %s%s at %dx%d, batch %d",
+             spec->prologue ? "normalised " : "", kinds[spec->kind].name,
+             spec->stats ? "+sums" : "", spec->dual ? "+dual" : "",
+             spec->residual ? "+residual" : "", spec->relu ? "+relu" : "",
+             spec->keep ? "+keep" : "", spec->accumulate ? "+accumulate" : "",
+             spec->masked ? "+mask"
+             : spec->sums ? "+backward sums"
+                          : "",
+             spec->recompute ? "+recomputed mask" : "", spec->halves ? "+fp16" : "", channels,
+             window, conv ? spec->in_height : spec->out_height,
+             conv ? spec->in_width : spec->out_width, spec->batch);
 }

@@ -14,9 +14,12 @@
 #include "trainer/cuda/describe.h"
 
 enum graph_kind {
-    GRAPH_CONV,              /* y = w * x; with stats: the sums of y and y^2 over each channel */
+    GRAPH_CONV,              /* y = w * x; with stats: the sums of y and y^2 over each channel; with
+                                keep: x = relu(scale x + shift + residual) is stored */
     GRAPH_CONV_BIAS,         /* out = relu(w * x + residual + bias): inference, BN folded in */
-    GRAPH_CONV_DATA,         /* dx = or += w' * dy; masked: dx = mask (w' * dy + other) */
+    GRAPH_CONV_DATA,         /* dx = or += w' * dy; masked: dx = mask (w' * dy + other); sums: dz
+                                instead of dx, by the mask BN(y) + residual > 0, with BN's gradients
+                                and the coefficients that GRAPH_APPLY needs */
     GRAPH_CONV_WEIGHT,       /* dw = x' * dy */
     GRAPH_FINALIZE,          /* of the sums: mean, 1/std, and BN as a scale and a shift */
     GRAPH_NORM,              /* out = relu(BN(y) + residual), mask; mean and 1/std of the batch */
@@ -24,6 +27,7 @@ enum graph_kind {
                                 BN(y) > 0 */
     GRAPH_SCALE,             /* out = relu(scale y + bias + residual), mask; dual: the residual is
                                 scaled and shifted too */
+    GRAPH_APPLY,             /* dy = a dz + b y + c; dual: of the residual, from the same dz, too */
     GRAPH_SCALE_BACKWARD,    /* dz = mask dout; dy = scale dz */
     GRAPH_MAX_POOL,          /* out, index of each maximum in its window */
     GRAPH_MAX_POOL_BACKWARD, /* dx from dout and index */
@@ -71,7 +75,20 @@ enum graph_role {
     GRAPH_RES_SCALE, /* [out channels] of a residual */
     GRAPH_RES_SHIFT,
     GRAPH_OTHER, /* what else contributes to dx */
-    GRAPH_ROLES  /* virtual tensors have ids from here on */
+    GRAPH_A,     /* coefficients of GRAPH_APPLY, a channel */
+    GRAPH_B,
+    GRAPH_C,
+    GRAPH_RES_MEAN, /* BN of a residual that is y of another convolution, as those above */
+    GRAPH_RES_INVERSE,
+    GRAPH_RES_GAMMA,
+    GRAPH_RES_BETA,
+    GRAPH_RES_DSCALE,
+    GRAPH_RES_DBIAS,
+    GRAPH_RES_A,
+    GRAPH_RES_B,
+    GRAPH_RES_C,
+    GRAPH_RES_DY,
+    GRAPH_ROLES /* virtual tensors have ids from here on */
 };
 
 /* A graph without its memory. Equal bytes, equal graph: start from a zeroed one. Channels are
@@ -85,7 +102,7 @@ struct graph_spec {
     int32_t keep;           /* dz is stored */
     int32_t infers;         /* GRAPH_MAX_POOL: no index */
     int32_t prologue;       /* x is read as relu(scale x + shift): fp16, in GRAPH_MAX_POOL fp32 */
-    int32_t stats, dual, masked, recompute;
+    int32_t stats, dual, masked, recompute, sums;
     int32_t halves; /* GRAPH_FINALIZE: scale and shift are fp16 */
 };
 

@@ -12,6 +12,8 @@ cudnnBackendDescriptor_t graph_prologue(struct graph *graph, const struct graph_
 cudnnBackendDescriptor_t graph_residual(struct graph *graph, const struct graph_spec *spec);
 
 /* The descriptions of whole graphs. */
+void graph_conv_data_sums(struct graph *graph, const struct graph_spec *spec);
+void graph_apply(struct graph *graph, const struct graph_spec *spec);
 void graph_finalize(struct graph *graph, const struct graph_spec *spec);
 void graph_norm_backward_recomputed(struct graph *graph, const struct graph_spec *spec);
 

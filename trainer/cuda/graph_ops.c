@@ -123,7 +123,8 @@ void graph_conv_data(struct graph *graph, const struct graph_spec *spec, descrip
         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX,
         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA,
         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA};
-    add_conv(graph, spec, &names, dy, w, dx, spec->accumulate && !spec->masked ? 1 : 0);
+    add_conv(graph, spec, &names, dy, w, dx,
+             spec->accumulate && !spec->masked && !spec->sums ? 1 : 0);
 }
 
 void graph_conv_weight(struct graph *graph, const struct graph_spec *spec, descriptor x,
@@ -212,6 +213,26 @@ void graph_finalize_stats(struct graph *graph, const struct graph_finalized *ten
     describe_set_descriptor(d, o, FINALIZE(PREV_RUNNING_VAR_DESC), tensors->running[1]);
     describe_set_descriptor(d, o, FINALIZE(UPDATED_RUNNING_MEAN_DESC), tensors->moved[0]);
     describe_set_descriptor(d, o, FINALIZE(UPDATED_RUNNING_VAR_DESC), tensors->moved[1]);
+    add(graph, o);
+}
+
+#define WEIGHTS(name) CUDNN_ATTR_OPERATION_BN_BWD_WEIGHTS_##name
+
+void graph_backward_sums(struct graph *graph, const struct graph_sums *tensors)
+{
+    struct describe *d = &graph->describe;
+    descriptor o = describe_new(d, CUDNN_BACKEND_OPERATION_BN_BWD_WEIGHTS_DESCRIPTOR);
+    describe_set_type(d, o, WEIGHTS(MATH_PREC), CUDNN_DATA_FLOAT);
+    describe_set_descriptor(d, o, WEIGHTS(X_DESC), tensors->x);
+    describe_set_descriptor(d, o, WEIGHTS(MEAN_DESC), tensors->mean);
+    describe_set_descriptor(d, o, WEIGHTS(INVSTD_DESC), tensors->inverse);
+    describe_set_descriptor(d, o, WEIGHTS(BN_SCALE_DESC), tensors->gamma);
+    describe_set_descriptor(d, o, WEIGHTS(DY_DESC), tensors->dz);
+    describe_set_descriptor(d, o, WEIGHTS(DBN_SCALE_DESC), tensors->dscale);
+    describe_set_descriptor(d, o, WEIGHTS(DBN_BIAS_DESC), tensors->dbias);
+    describe_set_descriptor(d, o, WEIGHTS(EQ_DY_SCALE_DESC), tensors->a);
+    describe_set_descriptor(d, o, WEIGHTS(EQ_X_SCALE_DESC), tensors->b);
+    describe_set_descriptor(d, o, WEIGHTS(EQ_BIAS), tensors->c);
     add(graph, o);
 }
 

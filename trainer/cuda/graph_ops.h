@@ -45,6 +45,12 @@ struct graph_finalized {
 };
 void graph_finalize_stats(struct graph *graph, const struct graph_finalized *tensors);
 
+/* Of dz behind ReLU: BN's gradients, and dx = a dz + b x + c. */
+struct graph_sums {
+    cudnnBackendDescriptor_t x, mean, inverse, gamma, dz, dscale, dbias, a, b, c;
+};
+void graph_backward_sums(struct graph *graph, const struct graph_sums *tensors);
+
 /* Batch normalisation with given statistics. */
 void graph_norm_inference(struct graph *graph, cudnnBackendDescriptor_t x,
                           cudnnBackendDescriptor_t y, cudnnBackendDescriptor_t scale,

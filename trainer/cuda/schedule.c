@@ -126,7 +126,8 @@ static void find_gradients(struct building *building)
                                        .inverse = -1,
                                        .scale = -1,
                                        .shift = -1,
-                                       .grad = -1};
+                                       .grad = -1,
+                                       .dy = -1};
         for (int k = 0; k < 4; k++)
             blocks->needs_grad |= tensors[k] >= 0 && net->tensors[tensors[k]].trained;
         blocks->needs_grad |= node->input >= 0 && building->nodes[node->input].needs_grad;

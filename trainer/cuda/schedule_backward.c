@@ -53,11 +53,96 @@ static int want_channels(struct building *building, const struct node *node)
     return schedule_want(building, (size_t)layout_padded(node->out_channels) * sizeof(float));
 }
 
+/* The roles of one BN in a graph that sums and in one that applies. */
+struct bn_roles {
+    enum graph_role y, mean, inverse, gamma, beta, dscale, dbias, a, b, c;
+};
+static const struct bn_roles main_bn = {GRAPH_Y,    GRAPH_MEAN,   GRAPH_INVERSE, GRAPH_SCALE_OF,
+                                        GRAPH_BIAS, GRAPH_DSCALE, GRAPH_DBIAS,   GRAPH_A,
+                                        GRAPH_B,    GRAPH_C};
+static const struct bn_roles shortcut_bn = {
+    GRAPH_RESIDUAL,   GRAPH_RES_MEAN,  GRAPH_RES_INVERSE, GRAPH_RES_GAMMA, GRAPH_RES_BETA,
+    GRAPH_RES_DSCALE, GRAPH_RES_DBIAS, GRAPH_RES_A,       GRAPH_RES_B,     GRAPH_RES_C};
+
+/* What the last step takes of a BN to sum, and what it gives. */
+static void sum_bn(struct building *building, int index, const struct bn_roles *roles)
+{
+    const struct node *node = &building->net->nodes[index];
+    struct node_blocks *blocks = &building->nodes[index];
+    int dscale = want_channels(building, node), dbias = want_channels(building, node);
+    blocks->a = want_channels(building, node);
+    blocks->b = want_channels(building, node);
+    blocks->c = want_channels(building, node);
+    schedule_use(building, roles->y, blocks->y);
+    schedule_use(building, roles->mean, blocks->mean);
+    schedule_use(building, roles->inverse, blocks->inverse);
+    schedule_put(building, roles->gamma, PLACE_VALUES, node->gamma);
+    schedule_put(building, roles->beta, PLACE_VALUES, node->beta);
+    schedule_use(building, roles->dscale, dscale);
+    schedule_use(building, roles->dbias, dbias);
+    schedule_use(building, roles->a, blocks->a);
+    schedule_use(building, roles->b, blocks->b);
+    schedule_use(building, roles->c, blocks->c);
+    gather(building, GATHER_FLOATS, node->gamma, dscale, 0);
+    gather(building, GATHER_FLOATS, node->beta, dbias, 0);
+}
+
+/* The last contribution to a gradient, which goes through ReLU and BN's sums in the last step. */
+static void sum_gradient(struct building *building, int index, const struct graph_spec *spec)
+{
+    struct node_blocks *blocks = &building->nodes[index];
+    int residual = building->net->nodes[index].residual;
+    if (spec->accumulate)
+        schedule_use(building, GRAPH_OTHER, blocks->grad);
+    sum_bn(building, index, &main_bn);
+    if (spec->dual)
+        sum_bn(building, residual, &shortcut_bn);
+    else if (spec->residual)
+        schedule_use(building, GRAPH_RESIDUAL, building->nodes[residual].out);
+    blocks->grad = schedule_want(building, schedule_map_bytes(building, index));
+    blocks->masked = blocks->summed = true;
+    schedule_use(building, GRAPH_DZ, blocks->grad);
+}
+
+static void apply_bn(struct building *building, int index, const struct bn_roles *roles,
+                     enum graph_role dy)
+{
+    struct node_blocks *blocks = &building->nodes[index];
+    schedule_use(building, roles->y, blocks->y);
+    schedule_use(building, roles->a, blocks->a);
+    schedule_use(building, roles->b, blocks->b);
+    schedule_use(building, roles->c, blocks->c);
+    blocks->dy = schedule_want(building, schedule_map_bytes(building, index));
+    schedule_use(building, dy, blocks->dy);
+}
+
+/* The rest of BN's backward where its sums are there already: dy of it, and of its shortcut. */
+static void backward_apply(struct building *building, int index)
+{
+    struct node_blocks *blocks = &building->nodes[index];
+    int residual = building->net->nodes[index].residual;
+    const struct graph_spec spec = schedule_apply(building, index);
+    schedule_graph(building, index, &spec);
+    schedule_use(building, GRAPH_DZ, blocks->grad);
+    apply_bn(building, index, &main_bn, GRAPH_DY);
+    if (spec.dual)
+        apply_bn(building, residual, &shortcut_bn, GRAPH_RES_DY);
+    if (!wants_gradient(building, residual))
+        return;
+    if (building->nodes[residual].grad >= 0)
+        refuse(building, residual);
+    building->nodes[residual].grad = blocks->grad;
+}
+
 /* BN's backward from the gradient of a node's output to that of its convolution's: the block. */
 static int backward_norm(struct building *building, int index)
 {
     const struct node *node = &building->net->nodes[index];
     struct node_blocks *blocks = &building->nodes[index];
+    if (blocks->summed)
+        backward_apply(building, index);
+    if (blocks->dy >= 0)
+        return blocks->dy;
     bool to_residual = wants_gradient(building, node->residual);
     struct graph_spec spec = schedule_norm_backward(building, index);
     spec.keep = spec.relu && to_residual;
@@ -112,6 +197,10 @@ static void backward_data(struct building *building, int index, int dy)
     schedule_graph(building, index, &spec);
     schedule_use(building, GRAPH_DY, dy);
     schedule_put(building, GRAPH_W, PLACE_HALVES, node->weight);
+    if (spec.sums) {
+        sum_gradient(building, node->input, &spec);
+        return;
+    }
     if (spec.masked) {
         schedule_use(building, GRAPH_MASK, input->mask);
         if (spec.accumulate)

@@ -10,8 +10,11 @@ struct node_blocks { /* of the arena; -1: not there */
     int scale, shift; /* of frozen BN, or of the batch's */
     int grad;         /* of out */
     bool masked;      /* grad is behind ReLU's mask already */
-    bool needs_grad;  /* it or something before it is trained */
-    bool frozen;      /* BN with running statistics in training too */
+    bool summed;      /* and BN's gradients and these coefficients are there */
+    int a, b, c;
+    int dy;          /* its BN's backward is done */
+    bool needs_grad; /* it or something before it is trained */
+    bool frozen;     /* BN with running statistics in training too */
 };
 
 struct building {
@@ -46,6 +49,7 @@ struct graph_spec schedule_conv(const struct building *building, int node);
 struct graph_spec schedule_conv_weight(const struct building *building, int node);
 struct graph_spec schedule_conv_data(const struct building *building, int node, bool adds);
 struct graph_spec schedule_end(const struct building *building, int node);
+struct graph_spec schedule_apply(const struct building *building, int node);
 struct graph_spec schedule_norm_backward(const struct building *building, int node);
 
 /* Whether a node's output is made by those who read it. */

@@ -61,7 +61,7 @@ static void finalize(struct building *building, int index, int sum, int squares)
     const struct node *node = &building->net->nodes[index];
     struct node_blocks *blocks = &building->nodes[index];
     struct graph_spec spec = schedule_spec(building, index, GRAPH_FINALIZE);
-    spec.halves = building->forms[index] == FORM_PROLOGUE;
+    spec.halves = fusion_halves(building->forms, building->net, index);
     schedule_graph(building, index, &spec);
     schedule_use(building, GRAPH_SUM, sum);
     schedule_use(building, GRAPH_SQUARES, squares);
@@ -77,12 +77,40 @@ static void finalize(struct building *building, int index, int sum, int squares)
     schedule_use(building, GRAPH_EQ_SHIFT, blocks->shift);
 }
 
+/* What is added before ReLU: stored, or y and what makes it. */
+static void use_residual(struct building *building, int residual)
+{
+    const struct node_blocks *blocks = &building->nodes[residual];
+    if (!schedule_is_virtual(building, residual)) {
+        schedule_use(building, GRAPH_RESIDUAL, blocks->out);
+        return;
+    }
+    schedule_use(building, GRAPH_RESIDUAL, blocks->y);
+    schedule_use(building, GRAPH_RES_SCALE, blocks->scale);
+    schedule_use(building, GRAPH_RES_SHIFT, blocks->shift);
+}
+
+/* The end of the block before, which the last step stores. */
+static void end_block(struct building *building, int index)
+{
+    struct node_blocks *blocks = &building->nodes[index];
+    schedule_use(building, GRAPH_X, blocks->y);
+    schedule_use(building, GRAPH_IN_SCALE, blocks->scale);
+    schedule_use(building, GRAPH_IN_SHIFT, blocks->shift);
+    use_residual(building, building->net->nodes[index].residual);
+    blocks->out = schedule_want(building, schedule_map_bytes(building, index));
+    schedule_use(building, GRAPH_OUT, blocks->out);
+}
+
 static void forward_conv(struct building *building, int index)
 {
     const struct node *node = &building->net->nodes[index];
     const struct graph_spec spec = schedule_conv(building, index);
     schedule_graph(building, index, &spec);
-    schedule_use_input(building, node->input);
+    if (spec.keep)
+        end_block(building, node->input);
+    else
+        schedule_use_input(building, node->input);
     schedule_put(building, GRAPH_W, PLACE_HALVES, node->weight);
     building->nodes[index].y = schedule_want(building, schedule_map_bytes(building, index));
     schedule_use(building, GRAPH_Y, building->nodes[index].y);
@@ -105,19 +133,6 @@ static void freeze(struct building *building, int index)
     blocks->shift = schedule_want(building, channel_bytes(node));
     schedule_use(building, GRAPH_SCALE_OF, blocks->scale);
     schedule_use(building, GRAPH_BIAS, blocks->shift);
-}
-
-/* What is added before ReLU: stored, or y and what makes it. */
-static void use_residual(struct building *building, int residual)
-{
-    const struct node_blocks *blocks = &building->nodes[residual];
-    if (!schedule_is_virtual(building, residual)) {
-        schedule_use(building, GRAPH_RESIDUAL, blocks->out);
-        return;
-    }
-    schedule_use(building, GRAPH_RESIDUAL, blocks->y);
-    schedule_use(building, GRAPH_RES_SCALE, blocks->scale);
-    schedule_use(building, GRAPH_RES_SHIFT, blocks->shift);
 }
 
 /* Behind the convolution: BN, frozen or not, residual, ReLU. */
@@ -195,7 +210,7 @@ void schedule_forward(struct building *building)
                 break;
             }
             forward_conv(building, i);
-            if (!schedule_is_virtual(building, i))
+            if (building->forms[i] <= FORM_STORED)
                 forward_norm(building, i);
             break;
         case NODE_MAX_POOL:

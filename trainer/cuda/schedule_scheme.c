@@ -6,7 +6,12 @@
 struct graph_spec schedule_conv(const struct building *building, int index)
 {
     struct graph_spec spec = schedule_spec(building, index, GRAPH_CONV);
-    spec.prologue = schedule_is_virtual(building, building->net->nodes[index].input);
+    int input = building->net->nodes[index].input;
+    spec.keep =
+        building->forms[input] == FORM_BLOCK && fusion_first_reader(building->net, input) == index;
+    spec.prologue = spec.keep || schedule_is_virtual(building, input);
+    spec.residual = spec.keep;
+    spec.dual = spec.keep && schedule_is_virtual(building, building->net->nodes[input].residual);
     spec.stats = building->forms[index] != FORM_PLAIN;
     return spec;
 }
@@ -24,8 +29,18 @@ struct graph_spec schedule_conv_data(const struct building *building, int index,
     int input = building->net->nodes[index].input;
     struct graph_spec spec = schedule_spec(building, index, GRAPH_CONV_DATA);
     spec.accumulate = adds;
-    spec.masked = building->forms[input] == FORM_STORED && building->nodes[input].mask >= 0 &&
-                  fusion_first_reader(building->net, input) == index;
+    if (fusion_first_reader(building->net, input) != index)
+        return spec;
+    spec.sums = fusion_sums(building->forms, building->net, building->scheme->fusion, input);
+    if (spec.sums) {
+        spec.residual = building->net->nodes[input].residual >= 0;
+        spec.dual =
+            spec.residual && schedule_is_virtual(building, building->net->nodes[input].residual);
+        bool given = building->forms[input] == FORM_BLOCK; /* checked when it was chosen */
+        spec.sums = given || schedule_takes(building, &spec);
+        return spec;
+    }
+    spec.masked = building->forms[input] == FORM_STORED && building->nodes[input].mask >= 0;
     if (spec.masked && !schedule_takes(building, &spec))
         spec.masked = false;
     return spec;
@@ -56,7 +71,7 @@ struct graph_spec schedule_norm_backward(const struct building *building, int in
 static bool takes_finalize(const struct building *building, int index)
 {
     struct graph_spec spec = schedule_spec(building, index, GRAPH_FINALIZE);
-    spec.halves = building->forms[index] == FORM_PROLOGUE;
+    spec.halves = fusion_halves(building->forms, building->net, index);
     return schedule_takes(building, &spec);
 }
 
@@ -88,6 +103,8 @@ static bool readers_take(const struct building *building, int index)
         if (net->nodes[i].input == index && !reads_prologue(building, i))
             return false;
         const struct graph_spec end = schedule_end(building, i);
+        if (building->forms[i] == FORM_BLOCK) /* its own affair */
+            continue;
         if (net->nodes[i].residual == index &&
             (end.kind != GRAPH_SCALE || !schedule_takes(building, &end)))
             return false;
@@ -95,11 +112,43 @@ static bool readers_take(const struct building *building, int index)
     return true;
 }
 
+struct graph_spec schedule_apply(const struct building *building, int index)
+{
+    int residual = building->net->nodes[index].residual;
+    struct graph_spec spec = schedule_spec(building, index, GRAPH_APPLY);
+    spec.dual = residual >= 0 && schedule_is_virtual(building, residual);
+    return spec;
+}
+
+static bool has_other_reader(const struct net *net, int index, int reader)
+{
+    for (int i = index + 1; i < net->node_count; i++)
+        if (i != reader && (net->nodes[i].input == index || net->nodes[i].residual == index))
+            return true;
+    return false;
+}
+
+/* The end of a block by its first reader, and its backward. */
+static bool takes_block(const struct building *building, int index)
+{
+    int reader = fusion_first_reader(building->net, index);
+    const struct graph_spec forward = schedule_conv(building, reader);
+    if (!forward.stats || !schedule_takes(building, &forward))
+        return false;
+    bool adds = has_other_reader(building->net, index, reader);
+    const struct graph_spec data = schedule_conv_data(building, reader, adds);
+    const struct graph_spec apply = schedule_apply(building, index);
+    return !building->nodes[index].needs_grad ||
+           (schedule_takes(building, &data) && schedule_takes(building, &apply));
+}
+
 /* A form that can be had, given those of the others. */
 static enum fusion_form demoted(const struct building *building, int index)
 {
     enum fusion_form form = building->forms[index];
     const struct graph_spec conv = schedule_conv(building, index);
+    if (form == FORM_BLOCK && !takes_block(building, index))
+        return FORM_STORED;
     if (form >= FORM_PROLOGUE &&
         (!readers_take(building, index) || !takes_backward(building, index)))
         return FORM_STORED;

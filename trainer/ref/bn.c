@@ -112,29 +112,33 @@ void bn_ref_sums(double *mean, double *var, const real *y, const struct op *op)
     }
 }
 
-void bn_ref_mask(real *dz, const real *y, const double *mean, const double *var, const real *gamma,
-                 const real *beta, const struct op *op)
+static double normed(const struct bn_ref *bn, size_t at, int c)
+{
+    double inverse = 1.0 / sqrt(bn->var[c] + NET_BN_EPSILON);
+    return (bn->y[at] - bn->mean[c]) * inverse * bn->gamma[c] + bn->beta[c];
+}
+
+void bn_ref_mask(real *dz, const struct bn_ref *bn, const struct bn_ref *other,
+                 const real *residual, const struct op *op)
 {
     int channels = op->node->out_channels, pitch = pitch_of(channels);
     size_t pixels = pixels_of(op) * (size_t)op->batch;
-    double *inverse = op->partial;
-    for (int c = 0; c < channels; c++)
-        inverse[c] = 1.0 / sqrt(var[c] + NET_BN_EPSILON);
 #pragma omp parallel for num_threads(op->threads) schedule(static)
     for (size_t p = 0; p < pixels; p++)
-        for (int c = 0; c < channels; c++)
-            if (!((y[p * pitch + c] - mean[c]) * inverse[c] * gamma[c] + beta[c] > 0))
-                dz[p * pitch + c] = 0;
+        for (int c = 0; c < channels; c++) {
+            size_t at = p * pitch + c;
+            double z = normed(bn, at, c);
+            z += other ? normed(other, at, c) : residual ? residual[at] : 0;
+            if (!(z > 0))
+                dz[at] = 0;
+        }
 }
 
-/* With x^ = (y - mean) / sqrt(var + eps): dy = gamma / sqrt(var + eps) * (dz - mean(dz) - x^ *
- * mean(dz x^)) (Ioffe and Szegedy 2015, section 3). */
-void bn_ref_backward(real *dz, real *dgamma, real *dbeta, const real *y, const double *mean,
-                     const double *var, const real *gamma, const struct op *op)
+/* By image: the sums of dz and of dz (y - mean). */
+static void sum_backward(const real *dz, const real *y, const double *mean, const struct op *op)
 {
     int channels = op->node->out_channels, pitch = pitch_of(channels);
     size_t pixels = pixels_of(op);
-    double count = (double)pixels * op->batch;
 #pragma omp parallel for num_threads(op->threads) schedule(static)
     for (int n = 0; n < op->batch; n++) {
         double *sum = op->partial + (size_t)n * 2 * pitch, *product = sum + pitch;
@@ -145,6 +149,17 @@ void bn_ref_backward(real *dz, real *dgamma, real *dbeta, const real *y, const d
                 product[c] += dz[p * pitch + c] * (y[p * pitch + c] - mean[c]);
             }
     }
+}
+
+/* With x^ = (y - mean) / sqrt(var + eps): dy = gamma / sqrt(var + eps) * (dz - mean(dz) - x^ *
+ * mean(dz x^)) (Ioffe and Szegedy 2015, section 3). */
+void bn_ref_backward(real *dz, real *dgamma, real *dbeta, const real *y, const double *mean,
+                     const double *var, const real *gamma, const struct op *op)
+{
+    int channels = op->node->out_channels, pitch = pitch_of(channels);
+    size_t pixels = pixels_of(op);
+    double count = (double)pixels * op->batch;
+    sum_backward(dz, y, mean, op);
     double *sum = op->partial + (size_t)op->batch * 2 * pitch, *product = sum + pitch;
     reduce(sum, 0, op);
     reduce(product, 1, op);
@@ -165,6 +180,37 @@ void bn_ref_backward(real *dz, real *dgamma, real *dbeta, const real *y, const d
         for (int c = 0; c < channels; c++) {
             size_t at = p * pitch + c;
             dz[at] = (real)(scale[c] * (dz[at] - sum[c] - (y[at] - mean[c]) * product[c]));
+        }
+}
+
+void bn_ref_backward_sums(real *dz, real *dgamma, real *dbeta, const struct bn_ref *bn,
+                          const struct op *op)
+{
+    int channels = op->node->out_channels, pitch = pitch_of(channels);
+    size_t pixels = pixels_of(op) * (size_t)op->batch;
+    sum_backward(dz, bn->y, bn->mean, op);
+    double *sum = op->partial + (size_t)op->batch * 2 * pitch, *product = sum + pitch;
+    reduce(sum, 0, op);
+    reduce(product, 1, op);
+    double *a = op->partial, *b = a + pitch; /* the images' sums are done with */
+    double *constant = sum;
+    for (int c = 0; c < channels; c++) {
+        double inverse = 1.0 / sqrt(bn->var[c] + NET_BN_EPSILON), total = sum[c];
+        double scaled = product[c] * inverse, of_dz = bn->gamma[c] * inverse;
+        double of_y = -of_dz * inverse * scaled / (double)pixels;
+        if (dgamma)
+            dgamma[c] = (real)scaled;
+        if (dbeta)
+            dbeta[c] = (real)total;
+        a[c] = (float)of_dz;
+        b[c] = (float)of_y;
+        constant[c] = (float)(-of_dz * total / (double)pixels - of_y * bn->mean[c]);
+    }
+#pragma omp parallel for num_threads(op->threads) schedule(static)
+    for (size_t p = 0; p < pixels; p++)
+        for (int c = 0; c < channels; c++) {
+            size_t at = p * pitch + c;
+            dz[at] = (real)(a[c] * dz[at] + b[c] * bn->y[at] + constant[c]);
         }
 }
 

@@ -49,9 +49,17 @@ void bn_ref_apply_halves(real *out, const real *y, const double *scale, const do
                          const struct op *op);
 /* mean and var from the sums of y and y^2 as they are stored, in fp32. */
 void bn_ref_sums(double *mean, double *var, const real *y, const struct op *op);
-/* Clears dz where BN of y is not greater than 0. */
-void bn_ref_mask(real *dz, const real *y, const double *mean, const double *var, const real *gamma,
-                 const real *beta, const struct op *op);
+struct bn_ref { /* of one node */
+    const real *y, *gamma, *beta;
+    const double *mean, *var;
+};
+/* Clears dz where BN of y, plus that of another or a residual (both NULL: none), is not greater
+ * than 0. */
+void bn_ref_mask(real *dz, const struct bn_ref *bn, const struct bn_ref *other,
+                 const real *residual, const struct op *op);
+/* bn_ref_backward by way of coefficients that are stored in fp32: dy = a dz + b y + c. */
+void bn_ref_backward_sums(real *dz, real *dgamma, real *dbeta, const struct bn_ref *bn,
+                          const struct op *op);
 /* Turns dz, the gradient of BN's output, into that of its input y, in place. dgamma, dbeta
  * [channels]; NULL: not wanted. */
 void bn_ref_backward(real *dz, real *dgamma, real *dbeta, const real *y, const double *mean,

@@ -131,11 +131,13 @@ static const real *folded_weights_of(struct program *program, const struct node 
 }
 
 /* Scale and shift as a device stores them: fp16 for a convolution's prologue, else fp32. */
-static void round_fold(struct program *program, const struct node *node, enum fusion_form form)
+static void round_fold(struct program *program, int index)
 {
+    const struct node *node = &program->net->nodes[index];
+    bool halves = fusion_halves(program->forms, program->net, index);
     for (int c = 0; c < node->out_channels; c++) {
         real scale = (real)program->scale[c], shift = (real)program->shift[c];
-        if (form == FORM_PROLOGUE) {
+        if (halves) {
             fp16_ref_round(&scale, 1);
             fp16_ref_round(&shift, 1);
         }
@@ -164,13 +166,13 @@ static void forward_conv(struct program *program, int index, int slot)
     }
     enum fusion_form form = program->forms[index];
     if (form != FORM_PLAIN)
-        round_fold(program, node, form);
+        round_fold(program, index);
     if (form == FORM_PROLOGUE)
         bn_ref_apply_halves(memory->out, y, program->scale, program->shift, &op);
     else
         bn_ref_apply(memory->out, y, node->residual < 0 ? NULL : program->nodes[node->residual].out,
                      program->scale, program->shift, &op);
-    if (form == FORM_PLAIN || form == FORM_STORED)
+    if (form < FORM_PROLOGUE)
         round_out(program, index);
 }
 
@@ -257,6 +259,31 @@ static void backward_relu(real *grad, const real *out, size_t count)
             grad[i] = 0;
 }
 
+static struct bn_ref bn_of(const struct program *program, int index)
+{
+    const struct node *node = &program->net->nodes[index];
+    const struct node_memory *memory = &program->nodes[index];
+    return (struct bn_ref){.y = memory->y,
+                           .gamma = state_values(program->state, node->gamma),
+                           .beta = state_values(program->state, node->beta),
+                           .mean = memory->mean,
+                           .var = memory->var};
+}
+
+/* ReLU's mask is not stored: by what was before it. */
+static void mask_again(struct program *program, int index, real *grad)
+{
+    int residual = program->net->nodes[index].residual;
+    const struct op op = op_of(program, index);
+    const struct bn_ref bn = bn_of(program, index);
+    if (residual >= 0 && program->forms[residual] == FORM_SHORTCUT) {
+        const struct bn_ref shortcut = bn_of(program, residual);
+        bn_ref_mask(grad, &bn, &shortcut, NULL, &op);
+    } else {
+        bn_ref_mask(grad, &bn, NULL, residual < 0 ? NULL : program->nodes[residual].out, &op);
+    }
+}
+
 /* From BN's output (grad) to its input, in place. */
 static void backward_bn(struct program *program, int index, int slot, real *grad)
 {
@@ -269,8 +296,13 @@ static void backward_bn(struct program *program, int index, int slot, real *grad
         bn_ref_backward_frozen(grad, program->scale, &op);
         return;
     }
-    bn_ref_backward(grad, state_slot(state, slot, node->gamma), state_slot(state, slot, node->beta),
-                    memory->y, memory->mean, memory->var, state_values(state, node->gamma), &op);
+    real *dgamma = state_slot(state, slot, node->gamma);
+    real *dbeta = state_slot(state, slot, node->beta);
+    const struct bn_ref bn = bn_of(program, index);
+    if (fusion_sums(program->forms, program->net, state->backend->fusion, index))
+        bn_ref_backward_sums(grad, dgamma, dbeta, &bn, &op);
+    else
+        bn_ref_backward(grad, dgamma, dbeta, memory->y, memory->mean, memory->var, bn.gamma, &op);
 }
 
 static void backward_conv(struct program *program, int index, int slot, real *grad)
@@ -279,10 +311,8 @@ static void backward_conv(struct program *program, int index, int slot, real *gr
     const struct node *node = &program->net->nodes[index];
     const struct op op = op_of(program, index);
     size_t count = map_count(program, index);
-    if (node->relu && program->forms[index] >= FORM_PROLOGUE)
-        bn_ref_mask(grad, program->nodes[index].y, program->nodes[index].mean,
-                    program->nodes[index].var, state_values(state, node->gamma),
-                    state_values(state, node->beta), &op);
+    if (node->relu && program->forms[index] >= FORM_BLOCK)
+        mask_again(program, index, grad);
     else if (node->relu)
         backward_relu(grad, program->nodes[index].out, count);
     real *to_residual = node->residual < 0 ? NULL : gradient_of(program, node->residual);

@@ -12,6 +12,7 @@ typedef double real;
 #define bn_ref_apply_halves bn_ref_apply_halves_double
 #define bn_ref_backward bn_ref_backward_double
 #define bn_ref_backward_frozen bn_ref_backward_frozen_double
+#define bn_ref_backward_sums bn_ref_backward_sums_double
 #define bn_ref_mask bn_ref_mask_double
 #define bn_ref_statistics bn_ref_statistics_double
 #define bn_ref_sums bn_ref_sums_double
