@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Plants fourteen faults in the CUDA backend, one at a time, in a scratch copy of the tree, and runs the backend's tests on the
+# Plants faults in the CUDA backend, one at a time, in a scratch copy of the tree, and runs the backend's tests on the
 # double of a GPU: each fault must make one fail, and without a fault all must pass. Needs no GPU. Minutes; not part of CI.
 #   tools/cuda_faults.sh [SCRATCH]
 #   tools/cuda_faults.sh --check    only whether every fault still fits the sources; a moment
@@ -29,9 +29,11 @@ tests() {
         exit 1
     }
     export OMP_WAIT_POLICY=passive
-    build/tests/vgpu/vgpu_steps_test resnet8d >"$log" 2>&1 && build/tests/vgpu/vgpu_backend_test >>"$log" 2>&1
+    # shellcheck disable=SC2086
+    build/tests/vgpu/vgpu_steps_test $net >"$log" 2>&1 && build/tests/vgpu/vgpu_backend_test >>"$log" 2>&1
 }
 
+net=resnet8d # and how it is fused; without: not, and --fusion prologue
 caught=0 planted=0
 # fault NAME FILE OLD NEW: OLD is in FILE exactly once.
 fault() {
@@ -98,6 +100,55 @@ fault "what arrived overwritten before it was read" pass.c \
     'error = cudaStreamWaitEvent(backend->copy, program->unpacked[turn], 0);' 'error = cudaSuccess;'
 fault "an engine that sums in fp16 taken" plan.c \
     'return note == CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION ||' 'return'
+fault "sums and squares swapped" schedule_forward.c \
+    'schedule_use(building, GRAPH_SUM, sum);
+    schedule_use(building, GRAPH_SQUARES, squares);
+    schedule_put' \
+    'schedule_use(building, GRAPH_SUM, squares);
+    schedule_use(building, GRAPH_SQUARES, sum);
+    schedule_put'
+fault "scale of the layer before" schedule_forward.c \
+    'schedule_use(building, GRAPH_X, blocks->y);
+    schedule_use(building, GRAPH_IN_SCALE, blocks->scale);
+    schedule_use(building, GRAPH_IN_SHIFT, blocks->shift);
+}
+
+static void want' \
+    'schedule_use(building, GRAPH_X, blocks->y);
+    schedule_use(building, GRAPH_IN_SCALE, building->nodes[input - 1].scale >= 0 ? building->nodes[input - 1].scale : blocks->scale);
+    schedule_use(building, GRAPH_IN_SHIFT, blocks->shift);
+}
+
+static void want'
+fault "ReLU left out of the last block's backward" schedule_scheme.c \
+    'spec.relu = node->relu && !spec.recompute && !blocks->masked;' \
+    'spec.relu = node->relu && !spec.recompute && building->forms[index] == FORM_PLAIN;'
+fault "mask by y instead of BN of y" graph_fused.c \
+    'graph_relu_backward(graph, graph_out_map(graph, spec, GRAPH_DOUT), normed, dz);' \
+    'graph_relu_backward(graph, graph_out_map(graph, spec, GRAPH_DOUT), y, dz);'
+fault "filter's gradient by the map before BN" schedule_scheme.c \
+    'schedule_spec(building, index, GRAPH_CONV_WEIGHT);
+    spec.prologue = schedule_is_virtual(building, building->net->nodes[index].input);' \
+    'schedule_spec(building, index, GRAPH_CONV_WEIGHT);'
+fault "statistics over another count" program.c \
+    '(int64_t)program->config.batch * net->nodes[i].out_height' \
+    '(int64_t)(program->config.batch - 1) * net->nodes[i].out_height'
+net="resnet50d-w16 block"
+fault "coefficients of the backward swapped" schedule_backward.c \
+    'schedule_use(building, roles->b, blocks->b);
+    schedule_use(building, roles->c, blocks->c);
+    blocks->dy' \
+    'schedule_use(building, roles->b, blocks->c);
+    schedule_use(building, roles->c, blocks->b);
+    blocks->dy'
+fault "a block's mask by another shift" schedule_backward.c \
+    'schedule_put(building, roles->beta, PLACE_VALUES, node->beta);' \
+    'schedule_put(building, roles->beta, PLACE_VALUES, node->gamma);'
+fault "a block's end with the shortcut's scale" schedule_forward.c \
+    'schedule_use(building, GRAPH_RES_SCALE, blocks->scale);
+    schedule_use(building, GRAPH_RES_SHIFT, blocks->shift);' \
+    'schedule_use(building, GRAPH_RES_SCALE, blocks->shift);
+    schedule_use(building, GRAPH_RES_SHIFT, blocks->scale);'
 [ -z "$check" ] || {
     echo "$caught of $planted fit"
     exit $((caught != planted))
