@@ -46,7 +46,8 @@ struct backend_config {
     int threads; /* CPU: 0 = all that the process may use */
     int device;  /* GPU ordinal of this rank */
     enum precision precision;
-    enum fusion fusion; /* cuda; ref in PRECISION_FP16 rounds as that does */
+    const char *tune_path; /* cuda: time engines and keep what was found in this file; NULL: not */
+    enum fusion fusion;    /* cuda; ref in PRECISION_FP16 rounds as that does */
     bool verbose;
 };
 

@@ -22,6 +22,8 @@ static const struct opt run_table[] = {
     {"fusion", OPT_CHOICE, FIELD(fusion), .fallback = "auto", .choices = "auto|none|prologue|block",
      .help = "how much of batch normalisation a GPU's convolutions take over, where cuDNN can; "
              "block: sm_90"},
+    {"autotune", OPT_FLAG, FIELD(autotune),
+     .help = "time the GPU library's engines at the start and keep the choice in --out"},
     {"threads", OPT_INT, FIELD(threads), .fallback = "0", .max = 1024, .value_name = "N",
      .help = "threads of a CPU backend; 0: all that the process may use"},
     {"max-steps", OPT_INT, FIELD(max_steps), .fallback = "0", .max = 1e15, .value_name = "N",

@@ -22,7 +22,7 @@ struct run_options {
     double stall_limit;       /* seconds without a chunk; 0: wait for ever */
     double audit;
     const char *secret_key, *server_keys;
-    bool resume, eval_only;
+    bool resume, eval_only, autotune;
     bool shared_memory; /* pixels of loaders on this host */
     const char *out;
 };

@@ -40,10 +40,13 @@ static int share_of_threads(const struct options *options, const struct comm *co
 static int open_backend(struct session *session)
 {
     const struct options *options = session->options;
+    char path[4096];
+    snprintf(path, sizeof path, "%s/engines-%d.txt", options->run.out, session->comm->local_rank);
     struct backend_config config = {
         .threads = share_of_threads(options, session->comm),
         .device = session->comm->local_rank,
         .precision = options->precision,
+        .tune_path = options->run.autotune ? path : NULL,
         .fusion = options->fusion,
     };
     int code = backend_open(&session->backend, &session->ops, options->run.device,

@@ -8,6 +8,10 @@
 #include <cmocka.h>
 #include <cuda_runtime_api.h>
 
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "common/file.h"
 #include "tests/unit/trainer/tiny_net.h"
 #include "tests/vgpu/vgpu.h"
 
@@ -269,13 +273,47 @@ static void test_machines(void **state)
     assert_int_equal(vgpu_counts().live_bytes, 0);
 }
 
+static uint64_t plans_run(const char *tune_path, enum fusion fusion)
+{
+    const struct backend_config tuned = {
+        .threads = 2, .precision = PRECISION_FP16, .fusion = fusion, .tune_path = tune_path};
+    uint64_t before = vgpu_counts().plans;
+    assert_int_equal(tiny_compare_case(&backend_cuda, &backend_ref_double, &tuned, &small,
+                                       testing_seed(), tolerance),
+                     0);
+    return vgpu_counts().plans - before;
+}
+
+/* Engines are timed once for a file; what was timed computes the same. Another scheme's graphs are
+ * added to it; a file of another device is not believed. */
+static void test_tuning(void **state)
+{
+    char directory[] = "/tmp/vgpu-XXXXXX", path[64];
+    uint8_t *text;
+    size_t bytes;
+    assert_non_null(mkdtemp(directory));
+    snprintf(path, sizeof path, "%s/engines.txt", directory);
+    uint64_t untuned = plans_run(NULL, FUSION_PROLOGUE);
+    assert_true(plans_run(path, FUSION_PROLOGUE) > untuned);
+    assert_int_equal(plans_run(path, FUSION_PROLOGUE), untuned);
+    assert_true(plans_run(path, FUSION_BLOCK) > plans_run(path, FUSION_BLOCK));
+    assert_int_equal(plans_run(path, FUSION_PROLOGUE), untuned);
+    assert_int_equal(file_read(&text, &bytes, path, 1 << 20), 0);
+    text[strcspn((char *)text, ",")] = ';';
+    assert_int_equal(file_write_atomic(path, text, bytes), 0);
+    free(text);
+    assert_true(plans_run(path, FUSION_PROLOGUE) > untuned);
+    unlink(path);
+    rmdir(directory);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_operations), cmocka_unit_test(test_overlap),
         cmocka_unit_test(test_buckets),    cmocka_unit_test(test_evaluation),
         cmocka_unit_test(test_bytes),      cmocka_unit_test(test_skip),
-        cmocka_unit_test(test_machines),
+        cmocka_unit_test(test_machines),   cmocka_unit_test(test_tuning),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/err.h"
 
@@ -131,7 +132,7 @@ static int open_libraries(struct backend *backend)
     if (!code && cublasLtCreate(&backend->lt) != CUBLAS_STATUS_SUCCESS)
         code = err_set(ERR_UNSUPPORTED, "cuBLASLt cannot be opened on GPU %d", backend->device);
     const struct plan_device device = {
-        .present = true, .ordinal = backend->device, .workspace_limit = (size_t)1 << 30};
+        .present = true, .ordinal = backend->device, .workspace_limit = PLAN_WORKSPACE_LIMIT};
     return code ? code : plans_open(&backend->plans, &device);
 }
 
@@ -142,6 +143,7 @@ static void cuda_close(struct backend *backend)
     if (backend->compute)
         cudaStreamSynchronize(backend->compute);
     plans_close(backend->plans);
+    free(backend->tune_path);
     if (backend->lt)
         cublasLtDestroy(backend->lt);
     if (backend->dnn)
@@ -168,6 +170,10 @@ static int cuda_open(struct backend **out, const struct backend_config *config)
     backend->device = config->device % count; /* ranks of several hosts count on */
     backend->threads = config->threads;
     backend->fusion = config->fusion;
+    if (config->tune_path && !(backend->tune_path = strdup(config->tune_path))) {
+        cuda_close(backend);
+        return err_set(ERR_NOMEM, "no memory for the cuda backend");
+    }
     code = cuda_check(cudaSetDevice(backend->device), "taking the GPU");
     if (!code)
         code = describe_device(backend);

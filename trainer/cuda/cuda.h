@@ -25,6 +25,7 @@ struct backend {
     cudnnHandle_t dnn;
     cublasLtHandle_t lt;
     struct plans *plans;
+    char *tune_path; /* of what timing engines found; NULL: the heuristics choose */
     char text[160];
 };
 
@@ -134,6 +135,10 @@ int program_cuda_check_memory(const struct program *program, size_t wanted);
 /* fit.c: the schedule, plans and workspace of a program; its schedule at another batch. */
 int fit_cuda_program(struct program *program);
 int fit_cuda_schedule(struct schedule **out, const struct program *program, int batch);
+
+/* tune.c: times the engines of all plans that are not settled yet, where config->tune_path asks for
+ * it. Their programs come afterwards. */
+int tune_cuda_plans(struct backend *backend);
 
 int program_cuda_open(struct program **out, struct state *state,
                       const struct program_config *config);

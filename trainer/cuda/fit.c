@@ -73,6 +73,8 @@ static int build(struct program *program, bool *fits)
     if (!code)
         code = plans_build(backend->plans, backend->threads);
     if (!code)
+        code = tune_cuda_plans(backend);
+    if (!code)
         *fits = take(program, numbers);
     free(numbers);
     return code;

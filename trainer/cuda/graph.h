@@ -116,6 +116,7 @@ struct graph {
     cudnnBackendDescriptor_t ops[GRAPH_OPS_MAX];
     int op_count;
     enum graph_role roles[GRAPH_ROLES]; /* of the tensors in memory, those on the host too */
+    size_t role_bytes[GRAPH_ROLES];     /* 0: by value */
     int role_count;
     int virtual_count;
     cudnnBackendDescriptor_t descriptor; /* finalised operation graph */

@@ -32,6 +32,12 @@ descriptor graph_tensor(struct graph *graph, enum graph_role role, const struct 
 {
     if (role == GRAPH_NOTHING)
         return tensor(graph, GRAPH_ROLES + graph->virtual_count++, shape, type, true, false);
+    size_t bits = type == CUDNN_DATA_FLOAT  ? 32
+                  : type == CUDNN_DATA_HALF ? 16
+                  : type == CUDNN_DATA_INT8 ? 8
+                                            : 1; /* booleans are packed */
+    size_t count = (size_t)(shape->batch * shape->channels * shape->height * shape->width);
+    graph->role_bytes[graph->role_count] = (count * bits + 7) / 8;
     graph->roles[graph->role_count++] = role;
     return tensor(graph, role, shape, type, false, false);
 }

@@ -20,6 +20,7 @@ struct choice { /* among the engines of one graph */
     struct plan *plan;
     const struct plan_context *context;
     bool built;
+    int passed_over;   /* built, but plan->pick is a later one */
     int unfit;         /* left out for their notes or workspace */
     char refusal[300]; /* of the first that could not be built */
 };
@@ -73,6 +74,12 @@ static void build_config(struct choice *choice, cudnnBackendDescriptor_t config)
         plan->executable = made;
         plan->workspace_bytes = (size_t)bytes;
         choice->built = true;
+        if (choice->passed_over == plan->pick)
+            return;
+        choice->passed_over++;
+        choice->built = false;
+        plan->executable = NULL;
+        describe_release(d, d->count - 1);
         return;
     }
     if (status && !choice->refusal[0])
@@ -173,7 +180,7 @@ int plan_build(struct plan *plan, const struct plan_context *context)
     graph_describe(plan->graph, &plan->spec, context->handle);
     if (!plan->graph->describe.status)
         choose(&choice, CUDNN_HEUR_MODE_A);
-    if (!plan->graph->describe.status && !choice.built)
+    if (!plan->graph->describe.status && !choice.built && plan->pick == 0)
         choose(&choice, CUDNN_HEUR_MODE_FALLBACK);
     plan->seconds = clock_seconds() - start_s;
     if (choice.built)
@@ -190,4 +197,27 @@ void plan_release(struct plan *plan)
     free(plan->graph);
     plan->graph = NULL;
     plan->executable = NULL;
+}
+
+int plan_pack(cudnnBackendDescriptor_t *pack, const struct plan *plan, void *const *pointers,
+              void *workspace)
+{
+    int count = plan->graph->role_count;
+    int64_t ids[GRAPH_ROLES];
+    struct describe describe = {.count = 0};
+    for (int i = 0; i < count; i++)
+        ids[i] = plan->graph->roles[i];
+    cudnnBackendDescriptor_t made = describe_new(&describe, CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
+    describe_set(&describe, made, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, count, ids);
+    describe_set(&describe, made, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, count,
+                 pointers);
+    describe_set(&describe, made, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1,
+                 &workspace);
+    describe_finalize(&describe, made);
+    if (!describe.status) {
+        *pack = made;
+        return 0;
+    }
+    describe_release(&describe, 0);
+    return err_set(ERR_INTERNAL, "cuDNN does not take the tensors of a graph: %s", describe.reason);
 }

@@ -8,6 +8,8 @@
 
 #include "trainer/cuda/graph.h"
 
+#define PLAN_WORKSPACE_LIMIT ((size_t)1 << 30)
+
 struct plan_device {
     bool present;            /* the current device; else it is only described: */
     const char *description; /* properties as JSON (CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION) */
@@ -20,10 +22,18 @@ struct plan {
     struct graph *graph; /* owns all descriptors */
     cudnnBackendDescriptor_t executable;
     size_t workspace_bytes;
-    bool refused; /* a fused graph that no engine takes */
-    int tried;    /* engine configurations until one was built */
+    int pick;          /* of the configurations that may be taken and were built; 0: the first */
+    double measured_s; /* of a run, where it was timed */
+    bool settled;      /* timed, or recalled: stays as it is */
+    bool refused;      /* a fused graph that no engine takes */
+    int tried;         /* engine configurations until one was built */
     double seconds;
 };
+
+/* What a plan runs on: pointers in the order of graph->roles. ERR_INTERNAL. The caller destroys it.
+ */
+int plan_pack(cudnnBackendDescriptor_t *pack, const struct plan *plan, void *const *pointers,
+              void *workspace);
 
 struct plans; /* of one device */
 

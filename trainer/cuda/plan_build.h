@@ -15,4 +15,6 @@ struct plan_context {                /* of one thread */
 int plan_build(struct plan *plan, const struct plan_context *context);
 void plan_release(struct plan *plan);
 
+struct plan *plans_plan(struct plans *plans, int number);
+
 #endif

@@ -121,6 +121,11 @@ int plans_want(struct plans *plans, const struct graph_spec *spec)
     return plans->count++;
 }
 
+struct plan *plans_plan(struct plans *plans, int number)
+{
+    return plans->all[number];
+}
+
 const struct plan *plans_get(const struct plans *plans, int number)
 {
     return plans->all[number];

@@ -96,32 +96,15 @@ static int pack(struct program *program, int index)
 {
     const struct plan *plan = program->plans[index];
     const struct step *step = &program->schedule->steps[index];
-    int64_t ids[GRAPH_ROLES];
     void *pointers[GRAPH_ROLES];
-    int count = plan->graph->role_count;
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < plan->graph->role_count; i++) {
         enum graph_role role = plan->graph->roles[i];
-        ids[i] = role;
         pointers[i] = program_cuda_at(program, step->at[role]);
         if (!pointers[i])
             return err_set(ERR_INTERNAL, "step %d of %s has no memory for role %d", index,
                            program->net->model, (int)role);
     }
-    struct describe describe = {.count = 0};
-    cudnnBackendDescriptor_t made = describe_new(&describe, CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
-    describe_set(&describe, made, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, count, ids);
-    describe_set(&describe, made, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, count,
-                 pointers);
-    describe_set(&describe, made, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1,
-                 &program->workspace);
-    describe_finalize(&describe, made);
-    if (describe.status) {
-        describe_release(&describe, 0);
-        return err_set(ERR_INTERNAL, "cuDNN does not take the tensors of a graph: %s",
-                       describe.reason);
-    }
-    program->packs[index] = made;
-    return 0;
+    return plan_pack(&program->packs[index], plan, pointers, program->workspace);
 }
 
 static struct kernel_gather_chunk
