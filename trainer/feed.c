@@ -248,8 +248,8 @@ int feed_open(struct feed **out, const struct feed_config *config)
     if (feed->synthetic) {
         feed->prefetch_bytes = 0; /* nothing is waited for */
         feed_synthetic_stores(feed);
-    } else if ((code = feed_keys_open(feed)) || (code = feed_io_start(feed)) ||
-               (code = await_loader(feed))) {
+    } else if ((code = feed_keys_open(feed)) || (code = feed_poison_open(feed)) ||
+               (code = feed_io_start(feed)) || (code = await_loader(feed))) {
         feed_close(feed);
         return code;
     }

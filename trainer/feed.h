@@ -25,6 +25,9 @@ struct feed_config {
     size_t prefetch_bytes;      /* 0: FEED_PREFETCH_BYTES */
     double audit_share;         /* of the chunks that are fetched from two loaders */
     bool inline_pixels;         /* never from a loader's shared memory */
+    /* A file of records that end the process which decodes them: those in it are isolated from the
+     * start, new ones are added, by several feeds at once. NULL: none. */
+    const char *poisonous;
     /* CURVE: this trainer's secret key (a file) and the loaders' public keys (a directory); both or
      * neither. NULL: plain text. */
     const char *secret_key, *server_keys;

@@ -66,8 +66,9 @@ struct feed_spec {
 
 /* A record that ended the process which decoded it. */
 struct feed_culprit {
-    int store; /* in feed->stores */
+    struct hash128 fingerprint; /* of its store */
     uint32_t id;
+    bool named; /* by a loader, to this process; or only read from the file */
 };
 
 enum peer_state {
@@ -279,13 +280,17 @@ void feed_identity_audit(struct feed *feed, int number, const struct ledger_chun
 
 /* ---- feed_poison.c: records that end the loaders which decode them ---- */
 
+/* Reads config.poisonous, where it is there. ERR_IO; lines that say nothing are left out. Before
+ * the I/O thread runs. */
+int feed_poison_open(struct feed *feed);
+
 /* An isolated chunk's culprits. ERR_PEER: it names impossible ones. */
 int feed_poison_learn(struct feed *feed, const struct peer_request *request,
                       const struct frame_chunk *chunk);
 
 /* Whether the samples of this chunk, which was at so many loaders that were lost, have to be
  * decoded in processes of their own. */
-bool feed_poison_suspects(const struct feed *feed, int spec, uint32_t epoch, uint64_t chunk,
+bool feed_poison_suspects(struct feed *feed, int spec, uint32_t epoch, uint64_t chunk,
                           unsigned losses);
 
 /* ---- feed_synthetic.c ---- */

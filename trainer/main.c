@@ -334,7 +334,8 @@ static int run(struct job *job)
     }
     if (job->comm->rank == 0)
         options_print(&job->options);
-    code = comm_agree(job->comm, session_open(&job->session, &job->options, job->comm));
+    code = comm_agree(job->comm,
+                      session_open(&job->session, &job->options, job->comm, job->dir.poisonous));
     if (code)
         return explain_stall(job, code);
     code = compare_data(job);

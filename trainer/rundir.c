@@ -17,8 +17,8 @@
 #include "common/err.h"
 #include "common/file.h"
 
-static const char *const file_names[] = {"recipe.ini", "metrics.jsonl", "last.safetensors",
-                                         "best.safetensors", "best.predictions"};
+static const char *const file_names[] = {"recipe.ini",       "metrics.jsonl",    "last.safetensors",
+                                         "best.safetensors", "best.predictions", "poisonous.txt"};
 enum {
     FILE_NAMES = sizeof file_names / sizeof file_names[0],
     LONGEST_NAME = 160, /* of an event file, or one while it is written (common/file.h) */
@@ -28,8 +28,8 @@ static const char probe_name[] = "metrics.jsonl.probe.tmp";
 
 static int set_paths(struct rundir *dir, const char *path)
 {
-    char **paths[FILE_NAMES] = {&dir->recipe, &dir->metrics, &dir->last, &dir->best,
-                                &dir->best_predictions};
+    char **paths[FILE_NAMES] = {&dir->recipe, &dir->metrics,          &dir->last,
+                                &dir->best,   &dir->best_predictions, &dir->poisonous};
     *dir = (struct rundir){.lock = -1};
     if (strlen(path) + LONGEST_NAME >= PATH_MAX)
         return err_set(ERR_IO, "--out: the path is too long (%zu bytes)", strlen(path));
@@ -118,8 +118,8 @@ static int take(struct rundir *dir)
 /* Training must not find out hours later that a file cannot be written. */
 static int check_names(const struct rundir *dir)
 {
-    const char *const paths[FILE_NAMES] = {dir->recipe, dir->metrics, dir->last, dir->best,
-                                           dir->best_predictions};
+    const char *const paths[FILE_NAMES] = {dir->recipe, dir->metrics,          dir->last,
+                                           dir->best,   dir->best_predictions, dir->poisonous};
     struct stat status;
     for (int i = 0; i < FILE_NAMES; i++)
         if (lstat(paths[i], &status) == 0 && !S_ISREG(status.st_mode))
@@ -259,5 +259,6 @@ void rundir_close(struct rundir *dir)
     free(dir->last);
     free(dir->best);
     free(dir->best_predictions);
+    free(dir->poisonous);
     *dir = (struct rundir){.lock = -1};
 }

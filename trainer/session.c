@@ -65,6 +65,7 @@ static int open_feed(struct session *session)
         .stall_limit_seconds = run->stall_limit,
         .audit_share = run->audit,
         .inline_pixels = !run->shared_memory,
+        .poisonous = session->poisonous,
         .secret_key = run->secret_key,
         .server_keys = run->server_keys,
         .alloc = batch_alloc,
@@ -230,11 +231,12 @@ static void describe(const struct session *session)
         log_info("validation: %u samples", session->val->sample_count);
 }
 
-int session_open(struct session *session, struct options *options, struct comm *comm)
+int session_open(struct session *session, struct options *options, struct comm *comm,
+                 const char *poisonous)
 {
     int (*const steps[])(struct session *) = {open_backend, open_feed,  find_stores,  make_specs,
                                               open_nets,    open_state, open_programs};
-    *session = (struct session){.options = options, .comm = comm};
+    *session = (struct session){.options = options, .comm = comm, .poisonous = poisonous};
     int code = recipe_check(&options->recipe, comm->size);
     for (size_t i = 0; i < sizeof steps / sizeof steps[0] && !code; i++)
         code = steps[i](session);

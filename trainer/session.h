@@ -18,6 +18,7 @@
 struct session {
     struct options *options;
     struct comm *comm;
+    const char *poisonous; /* feed_config.poisonous */
     const struct backend_ops *ops;
     struct backend *backend;
     struct feed *feed;
@@ -35,9 +36,10 @@ struct session {
     bool stalled; /* session_open failed because of --stall-limit */
 };
 
-/* Opens everything; all tensors are zero then. ERR_PEER: the loaders' stores do not fit each other
- * or the recipe. On failure what was opened is closed. */
-int session_open(struct session *session, struct options *options, struct comm *comm);
+/* Opens everything; all tensors are zero then. poisonous: feed_config.poisonous. ERR_PEER: the
+ * loaders' stores do not fit each other or the recipe. On failure what was opened is closed. */
+int session_open(struct session *session, struct options *options, struct comm *comm,
+                 const char *poisonous);
 void session_close(struct session *session); /* accepts a zeroed one; comm stays open */
 
 /* The state that is trained, for weights.h. */

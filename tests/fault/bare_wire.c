@@ -52,9 +52,11 @@ static void keep(void *data, void *hint)
     (void)hint;
 }
 
-/* Answers each request with three frames. */
+/* Answers each request with three frames; the large one, as a loader's, lies elsewhere each time.
+ */
 static void zmq_sender(const char *endpoint, const uint8_t *data, size_t bytes)
 {
+    uint64_t messages = 0;
     void *context = zmq_ctx_new(), *router = zmq_socket(context, ZMQ_ROUTER);
     use_keys(router, 1);
     if (zmq_bind(router, endpoint) != 0)
@@ -65,7 +67,8 @@ static void zmq_sender(const char *endpoint, const uint8_t *data, size_t bytes)
         if (length <= 0 || zmq_recv(router, request, sizeof request, 0) <= 0)
             break;
         zmq_msg_t pixels;
-        zmq_msg_init_data(&pixels, (void *)data, bytes, keep, NULL);
+        const uint8_t *next = data + messages++ % CREDITS * bytes;
+        zmq_msg_init_data(&pixels, (void *)next, bytes, keep, NULL);
         zmq_send(router, address, (size_t)length, ZMQ_SNDMORE);
         zmq_send(router, request, sizeof request, ZMQ_SNDMORE);
         zmq_send(router, data, LABEL_BYTES, ZMQ_SNDMORE);
@@ -176,7 +179,7 @@ int main(int argc, char **argv)
     size_t bytes = strtoul(argv[3], NULL, 10);
     double seconds = strtod(argv[4], NULL);
     int raw = strcmp(argv[1], "raw") == 0, shm = strcmp(argv[1], "shm") == 0;
-    size_t room = shm ? CREDITS * bytes : bytes;
+    size_t room = CREDITS * bytes;
     uint8_t *data = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (data == MAP_FAILED)
         return 1;

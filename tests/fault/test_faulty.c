@@ -57,6 +57,8 @@ static void list_of(char list[ROOM], const struct stream_loader *loaders, int co
         at += (size_t)snprintf(list + at, ROOM - at, "%s%.500s", i ? "," : "", loaders[i].endpoint);
 }
 
+static const char *poisonous; /* the file of the feeds that are opened; NULL: none */
+
 static struct feed *open_feed(const struct stream_loader *loaders, int count, double audit_share)
 {
     char list[ROOM];
@@ -65,7 +67,8 @@ static struct feed *open_feed(const struct stream_loader *loaders, int count, do
                                        .run = "test",
                                        .stall_limit_seconds = 60,
                                        .prefetch_bytes = 1,
-                                       .audit_share = audit_share};
+                                       .audit_share = audit_share,
+                                       .poisonous = poisonous};
     struct feed *feed;
     if (feed_open(&feed, &config))
         fail_msg("feed_open: %s", err_message());
@@ -260,8 +263,8 @@ static int count_deaths(struct stream_loader *loaders, int count)
     return deaths;
 }
 
-/* Two epochs on four loaders of which each dies when it decodes the record. */
-static void survive(const char *id, int epochs)
+/* Epochs on four loaders of which each dies when it decodes the record, and so many do. */
+static void survive(const char *id, int epochs, int deaths)
 {
     struct stream_loader loaders[LOADERS_MAX];
     char named[64];
@@ -278,7 +281,7 @@ static void survive(const char *id, int epochs)
     assert_int_equal(counts_of(feed).poisonous, 1);
     assert_int_equal(counts_of(feed).substituted, epochs);
     feed_close(feed);
-    assert_int_equal(count_deaths(loaders, LOADERS_MAX), 2);
+    assert_int_equal(count_deaths(loaders, LOADERS_MAX), deaths);
     snprintf(named, sizeof(named), "store train: record %s (class class", id);
     if (!strstr(text, named))
         fail_msg("'%s' is not in: %s", named, text);
@@ -296,7 +299,7 @@ static void poison_is_isolated_and_named(void **state)
     /* In both epochs among the steps, and not in the challenge. */
     uint32_t position = 101;
     snprintf(id, sizeof(id), "%u", id_at(&spec, 0, position));
-    survive(id, 2);
+    survive(id, 2, 2);
 }
 
 static void poison_in_the_challenge(void **state)
@@ -305,7 +308,30 @@ static void poison_in_the_challenge(void **state)
     const struct spec spec = stream_spec(SPEC_WIRE_FP16);
     char id[16];
     snprintf(id, sizeof(id), "%u", id_at(&spec, 0, 2));
-    survive(id, 1);
+    survive(id, 1, 2);
+}
+
+static void append(const char *path, const char *text)
+{
+    FILE *file = fopen(path, "a");
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+}
+
+/* The process that found out is gone; the next one knows, whatever else is in the file. */
+static void poison_is_remembered(void **state)
+{
+    (void)state;
+    const struct spec spec = stream_spec(SPEC_WIRE_FP16);
+    char id[16], path[TESTING_PATH_BYTES];
+    snprintf(id, sizeof(id), "%u", id_at(&spec, 0, 101));
+    poisonous = testing_path(path, place.directory, "poisonous");
+    append(path, "train 0123456789abcdef0123456789abcdef 5 of_another_store\nno line\n");
+    append(path, "train 0123456789ab"); /* its process was killed */
+    survive(id, 1, 2);
+    survive(id, 1, 0);
+    poisonous = NULL;
 }
 
 int main(void)
@@ -320,6 +346,7 @@ int main(void)
         cmocka_unit_test(the_audit_names_both),
         cmocka_unit_test(poison_is_isolated_and_named),
         cmocka_unit_test(poison_in_the_challenge),
+        cmocka_unit_test(poison_is_remembered),
     };
     return cmocka_run_group_tests(tests, open_place, NULL);
 }
