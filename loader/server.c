@@ -444,7 +444,8 @@ static bool has_unindexed(const struct known *known)
     return false;
 }
 
-/* The memory (RssAnon and RssShmem) this loader will take, for the paper's baseline (224 px, chunks of 8). */
+/* The memory (RssAnon and RssShmem) this loader will take, for the paper's baseline (224 px, chunks
+ * of 8). */
 static void print_memory(const struct server *server)
 {
     struct recipe recipe;

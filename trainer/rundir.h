@@ -11,7 +11,7 @@
 struct rundir {
     char *path;
     char *recipe, *metrics, *last, *best, *best_predictions;
-    char *poisonous; /* feed_config.poisonous */
+    char *poisonous;     /* feed_config.poisonous */
     bool has_checkpoint; /* last, or an earlier one, is there: go on from it */
     int lock;            /* the directory, locked for this process; -1: not */
 };
