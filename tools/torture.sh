@@ -318,18 +318,37 @@ row_wire() {
     done
 }
 
+# One thread of satchel-bench-loader on core 0: images a second of processor time.
+alone() {
+    taskset -c 0 "$build/tools/satchel-bench-loader" "$store" --threads 1 --seconds "$SPLIT_SECONDS" --mixup-alpha 0.2 --json 2>/dev/null |
+        sed -n '$s/.*"images_per_cpu_second": *\([0-9.]*\).*/\1/p'
+}
+
+SPLIT_SECONDS=${SPLIT_SECONDS:-15} # of row split: each of its three measurements
+
+# Time in which the worker was ready and other programs had its core is nobody's fault and left out: what counts is the
+# worker's time on the core, and its time without work. The kernel counts both for each thread (schedstat).
 row_split() {
-    local alone served
-    alone=$(taskset -c 0 "$build/tools/satchel-bench-loader" "$store" --threads 1 --seconds 15 --mixup-alpha 0.2 --json 2>/dev/null | sed -n '$s/.*"images_per_second": *\([0-9.]*\).*/\1/p')
+    local before after alone0 alone1 task worker=''
+    alone0=$(alone)
     pool 0
     for task in /proc/"${pids[0]}"/task/*; do
-        taskset -pc "$(grep -q '^worker' "$task/comm" && echo 0 || echo 1)" "${task##*/}" >/dev/null
+        if grep -q '^worker' "$task/comm"; then worker=$task; taskset -pc 0 "${task##*/}" >/dev/null; else taskset -pc 1 "${task##*/}" >/dev/null; fi
     done
-    taskset -c 1 "$feed" --mixup-alpha 0.2 --json --loaders "$(endpoint 0)" --seconds 15 >"$dir/split.out" 2>/dev/null
+    pull warm --loaders "$(endpoint 0)" --seconds 1
+    before="$(cat "$worker/schedstat") $(date +%s%N)"
+    taskset -c 1 "$feed" --mixup-alpha 0.2 --json --loaders "$(endpoint 0)" --seconds "$SPLIT_SECONDS" >"$dir/split.out" 2>/dev/null
+    after="$(cat "$worker/schedstat") $(date +%s%N)"
     stop 0
-    served=$(value split images_per_second)
+    alone1=$(alone)
+    local images served mean
+    images=$(sed -n 's/^epoch .*, \([0-9]*\) images,.*/\1/p' "$dir/split.out" | awk '{ s += $1 } END { print s }')
+    mean=$(awk "BEGIN { printf \"%.0f\", ($alone0 + $alone1) / 2 }")
+    # shellcheck disable=SC2086 # RAN_NS WAITED_NS SLICES NOW_NS, twice
+    served=$(set -- $before $after; awk "BEGIN { printf \"%.0f\", $images / (($8 - $4) - ($6 - $2)) * 1e9 }")
     row "a worker on core 0, I/O and client on core 1, against satchel-bench-loader" \
-        "$served images/s served, $alone alone: $(ratio "$served" "$alone")" ">= 0.95" "$served / $alone >= 0.95"
+        "$served images a second in which core 0 was the worker's, $mean alone ($alone0 before, $alone1 after): $(ratio "$served" "$mean"); by the clock $(value split images_per_second)" \
+        ">= 0.95" "$served / $mean >= 0.95"
 }
 
 row_trainers() {
