@@ -33,6 +33,7 @@ enum {
     LINGER_MS = 1000,
     CUT_MS = 500,     /* in which a banned trainer may read why */
     BAN_SECONDS = 60, /* in which its key is kept out */
+    POOL_AHEAD = 2,   /* jobs more than workers in the pool: see dispatch_some */
 };
 
 static int64_t seconds_ns(int seconds)
@@ -162,13 +163,14 @@ static size_t share_bytes(const struct server *server)
     return server->config.buffer_bytes / (greeted + 1);
 }
 
-/* Keeps the workers busy, all trainers getting the same share of them. One job more than workers is
- * in the pool, so that none waits for this thread; more would only take turns away. */
+/* Keeps the workers busy, all trainers getting the same share of them. Two jobs more than workers
+ * are in the pool, so that none waits for this thread, even when that has to wait for its core for
+ * the time of a chunk; more would only take turns away. */
 static void dispatch_some(struct server *server)
 {
     struct client *client;
     size_t share = share_bytes(server);
-    while (server->in_pool <= (unsigned)server->config.workers &&
+    while (server->in_pool < (unsigned)server->config.workers + POOL_AHEAD &&
            (client = client_next(&server->clients, server->config.credits, share)))
         if (!submit(server, client))
             return;
@@ -177,7 +179,8 @@ static void dispatch_some(struct server *server)
 static void dispatch(struct server *server)
 {
     dispatch_some(server);
-    if (server->in_pool > (unsigned)server->config.workers || clients_queued(&server->clients) == 0)
+    if (server->in_pool >= (unsigned)server->config.workers + POOL_AHEAD ||
+        clients_queued(&server->clients) == 0)
         return;
     buffers_wake(server->buffers); /* requests wait for a buffer to come back */
     dispatch_some(server);
