@@ -117,6 +117,17 @@ static void blacken_padding(struct picture *picture, const struct crop *crop,
     }
 }
 
+/* Rows of the result from `row` on; count: at most ROWS. */
+static void make_rows(struct render *render, struct picture *picture, uint32_t row, uint32_t count,
+                      enum planes_colour colour, const struct spec *spec)
+{
+    int16_t *rows[3];
+    for (int i = 0; i < 3; i++)
+        rows[i] = picture->plane[i] + (size_t)row * spec->size_px;
+    resize_rows(render->resize, rows, count);
+    convert(render->ops, rows, (size_t)count * spec->size_px, colour, spec);
+}
+
 static int resize_and_convert(struct render *render, struct picture *picture, struct planes *planes,
                               const struct crop *crop, const struct spec *spec)
 {
@@ -124,17 +135,13 @@ static int resize_and_convert(struct render *render, struct picture *picture, st
     resize_use_cubic(render->resize, spec->interpolation == SPEC_BICUBIC);
     int code = resize_begin(render->resize, planes, crop, size, size);
     while (!code && row < size) {
-        uint32_t ready = resize_ready(render->resize), count = ready < ROWS ? ready : ROWS;
-        int16_t *rows[3];
-        if (!ready) {
+        uint32_t end = row + resize_ready(render->resize);
+        if (row == end)
             code = decode_next_band(render->decoder, planes);
-            continue;
-        }
-        for (int i = 0; i < 3; i++)
-            rows[i] = picture->plane[i] + (size_t)row * size;
-        resize_rows(render->resize, rows, count);
-        convert(render->ops, rows, (size_t)count * size, planes->colour, spec);
-        row += count;
+        for (; row < end; row += ROWS)
+            make_rows(render, picture, row, end - row < ROWS ? end - row : ROWS, planes->colour,
+                      spec);
+        row = end;
     }
     if (!code)
         blacken_padding(picture, crop, spec);

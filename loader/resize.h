@@ -38,6 +38,12 @@ enum {
     RESIZE_LANES = 32,       /* tables and rows are padded to a multiple of this many outputs */
 };
 
+/* Samples first .. end - 1 of one output, and its centre. */
+struct resize_reach {
+    int64_t centre; /* Q16 */
+    uint32_t first, end;
+};
+
 /* The taps of one axis of one plane: output o reads samples first[o] + t for t in 0 .. taps - 1,
  * all within [low, high), with weights[t * stride + o]. first never falls, unless mirrored: then
  * it never rises. Outputs from `outputs` on to stride are padding: the last one's first, weights of
@@ -47,10 +53,11 @@ struct resize_axis {
     uint32_t stride;    /* outputs, rounded up to RESIZE_LANES */
     uint32_t low, high; /* samples of the plane that may be read */
     bool wide;
-    bool cubic;        /* weights are int16_t */
-    uint32_t *first;   /* [stride] */
-    uint16_t *weights; /* [taps][stride] */
-    size_t first_room, weight_room;
+    bool cubic;                 /* weights are int16_t */
+    uint32_t *first;            /* [stride] */
+    uint16_t *weights;          /* [taps][stride] */
+    struct resize_reach *reach; /* [outputs], not mirrored: what the table is made from */
+    size_t first_room, weight_room, reach_room;
 };
 
 /* Builds the table of a plane's axis. The image position of an output's centre (crop.h) times

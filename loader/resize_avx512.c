@@ -14,6 +14,7 @@ enum { LANES = 32 };
 enum {
     ONE_WINDOW = 1,  /* kind: each group's samples lie within 64 bytes */
     TWO_WINDOWS = 2, /* ... within 128; base[2 g + 1] is where the second 64 begin */
+    SMALLER = 4,     /* added to AVX2's kind, whose groups are smaller */
     WINDOW = 64,
 };
 
@@ -40,7 +41,8 @@ static void plan_x(struct resize_windows *windows, const struct resize_axis *x)
         const uint32_t *first = x->first + (size_t)group * LANES;
         uint32_t span, base = group_base(first, &span);
         if (span >= 2 * WINDOW) {
-            windows->kind = 0;
+            resize_ops_avx2.plan_x(windows, x);
+            windows->kind += windows->kind ? SMALLER : 0;
             return;
         }
         if (span >= WINDOW)
@@ -76,4 +78,17 @@ INLINE __m512i pick(const uint8_t *source, const struct picker *picker, uint32_t
                                           _mm512_loadu_si512(source + picker->base[1]));
 }
 
-const struct resize_ops resize_ops_avx512 = {.plan_x = plan_x, .rows_x = rows_x, .row_y = row_y};
+static void rows_x_any(int16_t *dst, const uint8_t *const source[RESIZE_BLOCK],
+                       const struct resize_axis *x, const struct resize_windows *windows)
+{
+    struct resize_windows smaller = *windows;
+    if (windows->kind < SMALLER) {
+        rows_x(dst, source, x, windows);
+        return;
+    }
+    smaller.kind -= SMALLER;
+    resize_ops_avx2.rows_x(dst, source, x, &smaller);
+}
+
+const struct resize_ops resize_ops_avx512 = {
+    .plan_x = plan_x, .rows_x = rows_x_any, .row_y = row_y};

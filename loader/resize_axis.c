@@ -22,12 +22,6 @@ struct scale {
     int64_t support;     /* Q16 */
 };
 
-/* Taps first .. end - 1 of one output. */
-struct reach {
-    int64_t centre; /* Q16 */
-    uint32_t first, end;
-};
-
 static int64_t floor_quotient(__int128 dividend, __int128 divisor)
 {
     __int128 quotient = dividend / divisor;
@@ -53,16 +47,16 @@ static int64_t clamp(int64_t value, int64_t least, int64_t most)
 }
 
 /* The samples whose height is above 0; never none, since the centre is held within [low, high). */
-static struct reach reach_of(const struct scale *scale, const struct resize_axis *axis,
-                             uint32_t output)
+static struct resize_reach reach_of(const struct scale *scale, const struct resize_axis *axis,
+                                    uint32_t output)
 {
     int64_t centre = (scale->start + (int64_t)output * scale->step + Q16_HALF) >> 16;
     centre = clamp(centre, (int64_t)axis->low << 16, ((int64_t)axis->high << 16) - 1);
     int64_t first = ((centre - scale->support - Q16_HALF) >> 16) + 1;
     int64_t end = (centre + scale->support - Q16_HALF + Q16_ONE - 1) >> 16;
-    return (struct reach){.centre = centre,
-                          .first = (uint32_t)clamp(first, axis->low, axis->high - 1),
-                          .end = (uint32_t)clamp(end, axis->low + 1, axis->high)};
+    return (struct resize_reach){.centre = centre,
+                                 .first = (uint32_t)clamp(first, axis->low, axis->high - 1),
+                                 .end = (uint32_t)clamp(end, axis->low + 1, axis->high)};
 }
 
 /* Q16, above 0. */
@@ -74,7 +68,7 @@ static int64_t height_of(const struct scale *scale, int64_t centre, uint32_t sam
 
 /* Where an output's taps begin: taps that it lacks come in front where they would lie past the last
  * sample. */
-static uint32_t first_of(const struct resize_axis *axis, const struct reach *reach)
+static uint32_t first_of(const struct resize_axis *axis, const struct resize_reach *reach)
 {
     uint32_t last = axis->high - axis->taps;
     return reach->first < last ? reach->first : last;
@@ -102,7 +96,8 @@ static inline int32_t lane_height(const struct lanes *lanes, int lane, int32_t t
     return from_begin >= 0 && from_begin < lanes->count[lane] ? height : 0;
 }
 
-static void lane_set(struct lanes *lanes, uint32_t lane, const struct reach *reach, uint32_t first)
+static void lane_set(struct lanes *lanes, uint32_t lane, const struct resize_reach *reach,
+                     uint32_t first)
 {
     int64_t middle = clamp(reach->centre >> 16, reach->first, (int64_t)reach->end - 1);
     lanes->centre[lane] = (int32_t)(reach->centre - Q16_HALF - ((int64_t)first << 16));
@@ -146,9 +141,9 @@ static void narrow_weights(struct resize_axis *axis, const struct scale *scale, 
         struct lanes lanes;
         for (uint32_t lane = 0; lane < RESIZE_LANES; lane++) {
             uint32_t place = begin + (lane < count ? lane : count - 1);
-            struct reach reach = reach_of(scale, axis, place_of(axis, place, mirrored));
-            axis->first[begin + lane] = first_of(axis, &reach);
-            lane_set(&lanes, lane, &reach, axis->first[begin + lane]);
+            const struct resize_reach *reach = &axis->reach[place_of(axis, place, mirrored)];
+            axis->first[begin + lane] = first_of(axis, reach);
+            lane_set(&lanes, lane, reach, axis->first[begin + lane]);
         }
         uint16_t *weights = axis->weights + begin;
         lanes_units(&lanes, taps, support);
@@ -164,7 +159,7 @@ static void narrow_weights(struct resize_axis *axis, const struct scale *scale, 
 }
 
 static void wide_output(struct resize_axis *axis, const struct scale *scale, uint32_t place,
-                        const struct reach *reach)
+                        const struct resize_reach *reach)
 {
     axis->first[place] = first_of(axis, reach);
     uint16_t *weight = axis->weights + (size_t)(reach->first - axis->first[place]) * axis->stride;
@@ -185,8 +180,7 @@ static void wide_weights(struct resize_axis *axis, const struct scale *scale, bo
 {
     memset(axis->weights, 0, (size_t)axis->taps * axis->stride * sizeof *axis->weights);
     for (uint32_t output = 0; output < axis->outputs; output++) {
-        struct reach reach = reach_of(scale, axis, output);
-        wide_output(axis, scale, place_of(axis, output, mirrored), &reach);
+        wide_output(axis, scale, place_of(axis, output, mirrored), &axis->reach[output]);
     }
     for (uint32_t padding = axis->outputs; padding < axis->stride; padding++)
         axis->first[padding] = axis->first[axis->outputs - 1];
@@ -234,7 +228,7 @@ static double cubic_height(double t)
 }
 
 static void cubic_output(struct resize_axis *axis, const struct scale *scale, uint32_t place,
-                         const struct reach *reach)
+                         const struct resize_reach *reach)
 {
     axis->first[place] = first_of(axis, reach);
     uint16_t *weights = axis->weights + place;
@@ -261,7 +255,7 @@ static void cubic_output(struct resize_axis *axis, const struct scale *scale, ui
     *under_centre = (uint16_t)(*under_centre + (uint16_t)(int16_t)left);
 }
 
-/* Bounds, and room for the taps of the widest output. */
+/* Bounds, reaches, and room for the taps of the widest output. */
 static int lay_out(struct resize_axis *axis, const struct scale *scale,
                    const struct crop_axis *crop, uint32_t outputs, uint32_t factor,
                    uint32_t factor_max, uint32_t samples)
@@ -269,8 +263,11 @@ static int lay_out(struct resize_axis *axis, const struct scale *scale,
     plane_bounds(axis, crop, factor, factor_max, samples);
     axis->outputs = outputs;
     axis->taps = 1;
+    int code = reserve((void **)&axis->reach, &axis->reach_room, outputs * sizeof *axis->reach);
+    if (code)
+        return code;
     for (uint32_t output = 0; output < outputs; output++) {
-        struct reach reach = reach_of(scale, axis, output);
+        struct resize_reach reach = axis->reach[output] = reach_of(scale, axis, output);
         if (reach.end - reach.first > axis->taps)
             axis->taps = reach.end - reach.first;
     }
@@ -291,8 +288,7 @@ int resize_axis_build_cubic(struct resize_axis *axis, const struct crop_axis *cr
     axis->cubic = true;
     memset(axis->weights, 0, (size_t)axis->taps * axis->stride * sizeof *axis->weights);
     for (uint32_t output = 0; output < outputs; output++) {
-        struct reach reach = reach_of(&scale, axis, output);
-        cubic_output(axis, &scale, place_of(axis, output, mirrored), &reach);
+        cubic_output(axis, &scale, place_of(axis, output, mirrored), &axis->reach[output]);
     }
     for (uint32_t padding = outputs; padding < axis->stride; padding++)
         axis->first[padding] = axis->first[outputs - 1];
@@ -316,5 +312,6 @@ void resize_axis_free(struct resize_axis *axis)
 {
     free(axis->first);
     free(axis->weights);
+    free(axis->reach);
     *axis = (struct resize_axis){0};
 }

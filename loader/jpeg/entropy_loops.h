@@ -142,6 +142,7 @@ INLINE void run_two(struct entropy_stream *a, struct entropy_stream *b,
     walk_begin(&wa, a, blocks, count, tiles, store);
     walk_begin(&wb, b, blocks, count, store ? tiles + 8 : NULL, store);
     for (;;) {
+#pragma GCC unroll 3
         for (int i = 0; i < SYMBOLS_PER_REFILL; i++) {
             if (step(&wa, store)) {
                 walk_to_end(&wb, store);
