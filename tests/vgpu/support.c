@@ -163,6 +163,19 @@ static bool finalize_supported(const struct descriptor *op)
     return vgpu_get(op, CUDNN_ATTR_OPERATION_BN_FINALIZE_PREV_RUNNING_MEAN_DESC) != NULL;
 }
 
+/* $VGPU_REFUSE: "sums" or "masks", what this chip has no engine for, as another one may. */
+static bool is_refused(const struct operations *ops)
+{
+    const char *what = getenv("VGPU_REFUSE");
+    bool sums = false, gradient = false, product = false;
+    for (int i = 0; i < ops->count; i++) {
+        sums |= is(ops->all[i], OPERATION(GEN_STATS));
+        gradient |= is(ops->all[i], OPERATION(CONVOLUTION_BACKWARD_DATA));
+        product |= has_mode(ops->all[i], CUDNN_POINTWISE_MUL);
+    }
+    return what && (strcmp(what, "sums") ? gradient && product : sums);
+}
+
 static bool operation_supported(const struct operations *ops, const struct descriptor *op)
 {
     if (vgpu_is_norm(op))
@@ -185,5 +198,5 @@ bool vgpu_graph_supported(const struct descriptor *graph)
             return false;
         large += !is(op, OPERATION(POINTWISE)) && !sums_anything(op) && !vgpu_norm_infers(op);
     }
-    return large <= 1 && operands_supported(graph);
+    return large <= 1 && !is_refused(&ops) && operands_supported(graph);
 }

@@ -273,6 +273,21 @@ static void test_machines(void **state)
     assert_int_equal(vgpu_counts().live_bytes, 0);
 }
 
+/* Where a fused graph has no engine, that place is as it is without fusion: all of a net, which the
+ * reference without fusion agrees with (auto: ref does not fuse), or only a mask. */
+static void test_refused(void **state)
+{
+    const struct backend_config automatic = {.threads = 2, .precision = PRECISION_FP16};
+    setenv("VGPU_REFUSE", "sums", 1);
+    int failures = tiny_compare_case(&backend_cuda, &backend_ref_double, &automatic, &small,
+                                     testing_seed(), tolerance);
+    setenv("VGPU_REFUSE", "masks", 1);
+    failures += tiny_compare_case(&backend_cuda, &backend_ref_double, &config, &small,
+                                  testing_seed(), tolerance);
+    unsetenv("VGPU_REFUSE");
+    assert_int_equal(failures, 0);
+}
+
 static uint64_t plans_run(const char *tune_path, enum fusion fusion)
 {
     const struct backend_config tuned = {
@@ -314,6 +329,7 @@ int main(void)
         cmocka_unit_test(test_buckets),    cmocka_unit_test(test_evaluation),
         cmocka_unit_test(test_bytes),      cmocka_unit_test(test_skip),
         cmocka_unit_test(test_machines),   cmocka_unit_test(test_tuning),
+        cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

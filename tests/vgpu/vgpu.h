@@ -15,7 +15,8 @@
  * that was freed, two streams on one buffer without an event between them, attributes unset, shapes
  * that do not fit, a workspace too small, ...) prints one line that names the operation and aborts.
  *
- * The environment describes the device: VGPU_DEVICES (1), VGPU_CAPABILITY (90), VGPU_DRIVER
+ * The environment describes the device: VGPU_DEVICES (1), VGPU_CAPABILITY (90), VGPU_REFUSE
+ * (nothing; support.c), VGPU_DRIVER
  * (13000), VGPU_MEMORY_MIB (16384 at most). */
 #ifndef TESTS_VGPU_VGPU_H
 #define TESTS_VGPU_VGPU_H
