@@ -87,8 +87,9 @@ static void get_midway(struct midway *midway, const struct place *place)
     stream_pause(&midway->loaders[0]);
     stream_pull(midway->feed, 1, &midway->receipt);
     midway->done++;
-    /* Loader 1 makes all of the next micro-batch but the chunk that is stuck at loader 0. */
-    stream_await(chunks_arrived(midway->feed) == ahead + STREAM_MICRO_BATCH / STREAM_CHUNK - 1, 30);
+    /* Loader 1 makes all of the next micro-batch but the chunk that is stuck at loader 0, and
+     * on a machine slower than its deadline that one too. */
+    stream_await(chunks_arrived(midway->feed) >= ahead + STREAM_MICRO_BATCH / STREAM_CHUNK - 1, 30);
 }
 
 static void finish(struct midway *midway, const struct place *place)
