@@ -58,11 +58,19 @@ for file in tests/golden/loader/*.jpg tests/golden/loader/*.png; do
     { printf '\1abcdefg' && cat "$file"; } >"$build/corpus/fuzz_jpeg_indexed/${file##*/}"
 done
 
+# spent: what processes that have ended took, in seconds of CPU. A busy machine leaves little to nice 19.
+take_times() {
+    times >"$build/corpus/times" # not in a pipe, whose shell has no such processes
+    spent=$(sed 's/[ms]/ /g' "$build/corpus/times" | awk 'NR == 2 { print int(60 * ($1 + $3) + $2 + $4) }')
+}
+
 status=0
 summary=
 for target in "$@"; do
     mkdir -p "$build/corpus/$target" "$build/corpus/$target-findings"
     log=$build/corpus/$target.log
+    take_times
+    before=$spent
     # The targets' own stderr, warnings about inputs, is closed; a finding is run again for its report.
     if nice -n 19 "$build/tests/fuzz/$target" -max_total_time="$seconds" -timeout=600 -rss_limit_mb=4096 -print_final_stats=1 -close_fd_mask=2 \
         -artifact_prefix="$build/corpus/$target-findings/" "$build/corpus/$target" >"$log" 2>&1 </dev/null; then
@@ -72,7 +80,8 @@ for target in "$@"; do
         status=1
     fi
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
-    summary="$summary$target: $seconds s, ${runs:-?} runs, $result
+    take_times
+    summary="$summary$target: $seconds s ($((spent - before)) of CPU), ${runs:-?} runs, $result
 "
 done
 printf '%s' "$summary"
