@@ -19,6 +19,19 @@ static cudaError_t give(cudaError_t code)
     return code;
 }
 
+static void enter(const char *call)
+{
+    vgpu_lock();
+    vgpu_called(call);
+}
+
+/* What does not go to a stream, or waits: a capture does not see it. */
+static void enter_unsafe(const char *call)
+{
+    enter(call);
+    vgpu_graph_forbid(call);
+}
+
 static cudaError_t leave(cudaError_t code)
 {
     vgpu_unlock();
@@ -165,7 +178,7 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, in
 
 cudaError_t cudaDeviceSynchronize(void)
 {
-    vgpu_lock();
+    enter_unsafe("cudaDeviceSynchronize");
     vgpu_stream_finish_all();
     return leave(cudaSuccess);
 }
@@ -173,7 +186,7 @@ cudaError_t cudaDeviceSynchronize(void)
 /* Memory. */
 cudaError_t cudaMemGetInfo(size_t *left, size_t *total)
 {
-    vgpu_lock();
+    enter("cudaMemGetInfo");
     *left = vgpu_memory_left();
     *total = vgpu_device()->memory_bytes;
     return leave(cudaSuccess);
@@ -181,7 +194,7 @@ cudaError_t cudaMemGetInfo(size_t *left, size_t *total)
 
 cudaError_t cudaMalloc(void **memory, size_t bytes)
 {
-    vgpu_lock();
+    enter_unsafe("cudaMalloc");
     if (bytes == 0)
         vgpu_fail("cudaMalloc of no bytes");
     *memory = vgpu_memory_alloc(bytes);
@@ -190,7 +203,7 @@ cudaError_t cudaMalloc(void **memory, size_t bytes)
 
 cudaError_t cudaFree(void *memory)
 {
-    vgpu_lock();
+    enter_unsafe("cudaFree");
     vgpu_stream_finish_all(); /* as the runtime does */
     if (memory)
         vgpu_memory_free(memory);
@@ -199,7 +212,7 @@ cudaError_t cudaFree(void *memory)
 
 cudaError_t cudaHostAlloc(void **memory, size_t bytes, unsigned flags)
 {
-    vgpu_lock();
+    enter_unsafe("cudaHostAlloc");
     *memory = vgpu_pinned_alloc(bytes);
     return leave(*memory ? cudaSuccess : cudaErrorMemoryAllocation);
 }
@@ -211,7 +224,7 @@ cudaError_t cudaMallocHost(void **memory, size_t bytes)
 
 cudaError_t cudaFreeHost(void *memory)
 {
-    vgpu_lock();
+    enter_unsafe("cudaFreeHost");
     vgpu_stream_finish_all();
     if (memory)
         vgpu_pinned_free(memory);
@@ -289,10 +302,13 @@ static struct vgpu_task *copy_task(void *dst, const void *src, size_t bytes,
 cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind,
                             cudaStream_t handle)
 {
-    vgpu_lock();
+    enter("cudaMemcpyAsync");
     struct vgpu_stream *stream = vgpu_stream_of(handle);
-    bool to_host = !vgpu_is_device(dst);
-    if (to_host && vgpu_is_pinned(dst, bytes))
+    bool to_host = !vgpu_is_device(dst), captured = vgpu_graph_capturing(stream);
+    if (captured && (to_host ? !vgpu_is_pinned(dst, bytes)
+                             : !vgpu_is_device(src) && !vgpu_is_pinned(src, bytes)))
+        vgpu_fail("a copy of pageable memory is captured: the graph reaches for it when it runs");
+    if (to_host && !captured && vgpu_is_pinned(dst, bytes))
         memset(dst, 0xff, bytes); /* whoever reads it before the copy is done sees that */
     vgpu_enqueue(stream, copy_task(dst, src, bytes, kind, true));
     if (to_host && !vgpu_is_pinned(dst, bytes))
@@ -302,7 +318,7 @@ cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, enum cudaM
 
 cudaError_t cudaMemcpy(void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind)
 {
-    vgpu_lock();
+    enter_unsafe("cudaMemcpy");
     /* From pageable memory the call may return before the device has the bytes. */
     bool waits = vgpu_is_device(src) ? !vgpu_is_device(dst) : vgpu_is_pinned(src, bytes);
     vgpu_stream_run_default(copy_task(dst, src, bytes, kind, false), waits);
@@ -318,14 +334,14 @@ static struct vgpu_task *set_task(void *dst, int value, size_t bytes)
 
 cudaError_t cudaMemsetAsync(void *dst, int value, size_t bytes, cudaStream_t stream)
 {
-    vgpu_lock();
+    enter("cudaMemsetAsync");
     vgpu_enqueue(vgpu_stream_of(stream), set_task(dst, value, bytes));
     return leave(cudaSuccess);
 }
 
 cudaError_t cudaMemset(void *dst, int value, size_t bytes)
 {
-    vgpu_lock();
+    enter_unsafe("cudaMemset");
     vgpu_stream_run_default(set_task(dst, value, bytes), false);
     return leave(cudaSuccess);
 }
@@ -333,7 +349,7 @@ cudaError_t cudaMemset(void *dst, int value, size_t bytes)
 /* Streams and events. */
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
 {
-    vgpu_lock();
+    enter("cudaStreamCreateWithFlags");
     *stream = (cudaStream_t)vgpu_stream_create(flags != cudaStreamNonBlocking);
     return leave(cudaSuccess);
 }
@@ -348,16 +364,23 @@ cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned flags, i
     return cudaStreamCreateWithFlags(stream, flags);
 }
 
+cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest)
+{
+    *least = 0;
+    *greatest = -5;
+    return cudaSuccess;
+}
+
 cudaError_t cudaStreamDestroy(cudaStream_t stream)
 {
-    vgpu_lock();
+    enter("cudaStreamDestroy");
     vgpu_stream_destroy(vgpu_stream_of(stream));
     return leave(cudaSuccess);
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
-    vgpu_lock();
+    enter_unsafe("cudaStreamSynchronize");
     vgpu_stream_finish(vgpu_stream_of(stream));
     return leave(cudaSuccess);
 }
@@ -365,7 +388,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 /* Says "not ready" once and does the work then, so that a loop that polls ends. */
 cudaError_t cudaStreamQuery(cudaStream_t handle)
 {
-    vgpu_lock();
+    enter_unsafe("cudaStreamQuery");
     struct vgpu_stream *stream = vgpu_stream_of(handle);
     bool idle = vgpu_stream_idle(stream);
     vgpu_stream_finish(stream);
@@ -375,14 +398,14 @@ cudaError_t cudaStreamQuery(cudaStream_t handle)
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags)
 {
-    vgpu_lock();
+    enter("cudaStreamWaitEvent");
     vgpu_event_wait(vgpu_stream_of(stream), (struct vgpu_event *)event);
     return leave(cudaSuccess);
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags)
 {
-    vgpu_lock();
+    enter("cudaEventCreateWithFlags");
     *event = (cudaEvent_t)vgpu_event_create(!(flags & cudaEventDisableTiming));
     return leave(cudaSuccess);
 }
@@ -394,28 +417,28 @@ cudaError_t cudaEventCreate(cudaEvent_t *event)
 
 cudaError_t cudaEventDestroy(cudaEvent_t event)
 {
-    vgpu_lock();
+    enter("cudaEventDestroy");
     vgpu_event_destroy((struct vgpu_event *)event);
     return leave(cudaSuccess);
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
-    vgpu_lock();
+    enter("cudaEventRecord");
     vgpu_event_record((struct vgpu_event *)event, vgpu_stream_of(stream));
     return leave(cudaSuccess);
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
-    vgpu_lock();
+    enter_unsafe("cudaEventSynchronize");
     vgpu_event_finish((struct vgpu_event *)event);
     return leave(cudaSuccess);
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t handle)
 {
-    vgpu_lock();
+    enter_unsafe("cudaEventQuery");
     struct vgpu_event *event = (struct vgpu_event *)handle;
     bool done = vgpu_event_done(event);
     vgpu_event_finish(event);
@@ -425,7 +448,7 @@ cudaError_t cudaEventQuery(cudaEvent_t handle)
 
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t start, cudaEvent_t end)
 {
-    vgpu_lock();
+    enter("cudaEventElapsedTime");
     if (!vgpu_event_timed((struct vgpu_event *)start) ||
         !vgpu_event_timed((struct vgpu_event *)end))
         vgpu_fail("cudaEventElapsedTime of events made without timing");
@@ -438,42 +461,52 @@ cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t start, cudaEvent_t end)
 /* Graphs. */
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode)
 {
-    vgpu_lock();
-    vgpu_graph_begin(vgpu_stream_of(stream));
+    enter("cudaStreamBeginCapture");
+    vgpu_graph_begin(vgpu_stream_of(stream), (int)mode);
     return leave(cudaSuccess);
 }
 
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
 {
-    vgpu_lock();
+    enter("cudaStreamEndCapture");
     *graph = (cudaGraph_t)vgpu_graph_end(vgpu_stream_of(stream));
     return leave(cudaSuccess);
 }
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags)
 {
-    vgpu_lock();
+    enter("cudaGraphInstantiate");
     *exec = (cudaGraphExec_t)vgpu_graph_instantiate((struct vgpu_graph *)graph);
+    return leave(cudaSuccess);
+}
+
+/* Only how many there are. */
+cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t *nodes, size_t *count)
+{
+    enter("cudaGraphGetNodes");
+    if (nodes)
+        vgpu_fail("cudaGraphGetNodes: the double counts nodes and does not give them");
+    *count = vgpu_graph_nodes((struct vgpu_graph *)graph);
     return leave(cudaSuccess);
 }
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
 {
-    vgpu_lock();
+    enter("cudaGraphLaunch");
     vgpu_graph_launch((struct vgpu_graph *)exec, vgpu_stream_of(stream));
     return leave(cudaSuccess);
 }
 
 cudaError_t cudaGraphDestroy(cudaGraph_t graph)
 {
-    vgpu_lock();
+    enter("cudaGraphDestroy");
     vgpu_graph_destroy((struct vgpu_graph *)graph);
     return leave(cudaSuccess);
 }
 
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
 {
-    vgpu_lock();
+    enter("cudaGraphExecDestroy");
     vgpu_graph_destroy((struct vgpu_graph *)exec);
     return leave(cudaSuccess);
 }

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "tests/vgpu/memory.h"
 
@@ -69,4 +70,38 @@ struct vgpu_counts vgpu_counts(void)
     struct vgpu_counts counts = vgpu_count;
     vgpu_unlock();
     return counts;
+}
+
+static struct {
+    const char *name; /* a literal */
+    uint64_t count;
+} called[64];
+
+void vgpu_called(const char *name)
+{
+    size_t i = 0;
+    while (called[i].name && strcmp(called[i].name, name) != 0)
+        i++;
+    if (i == sizeof called / sizeof called[0] - 1)
+        vgpu_fail("more entry points are counted than there is room for");
+    called[i].name = name;
+    called[i].count++;
+}
+
+uint64_t vgpu_calls(const char *name)
+{
+    uint64_t count = 0;
+    vgpu_lock();
+    for (size_t i = 0; i < sizeof called / sizeof called[0]; i++)
+        if (called[i].name && (name ? !strcmp(called[i].name, name) : called[i].name[0] == 'c'))
+            count += called[i].count;
+    vgpu_unlock();
+    return count;
+}
+
+void vgpu_calls_reset(void)
+{
+    vgpu_lock();
+    memset(called, 0, sizeof called);
+    vgpu_unlock();
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/vgpu/stream.h"
 
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,11 +44,14 @@ struct vgpu_event {
     struct vgpu_stream *stream;
     uint64_t sequence;
     struct vgpu_clock clock;
-    struct vgpu_graph *capture; /* recorded while capturing: */
+    uint64_t capture; /* recorded while capturing: number of the capture, else 0 */
     int point;
 };
 
 struct vgpu_graph {
+    uint64_t number; /* from 1 */
+    int mode;
+    pthread_t thread; /* that began the capture */
     struct list nodes;
     struct vgpu_stream *streams[VGPU_LANES]; /* capture: who takes part; exec: who runs a branch */
     int branches, points;
@@ -62,6 +66,9 @@ struct vgpu_graph {
 static struct vgpu_stream *streams; /* all that ever were */
 static struct vgpu_clock host;      /* what the host waited for */
 static int lanes;
+static struct {
+    int seen, ignored;
+} waits = {0, -1};
 
 static void push(struct list *list, const struct entry *entry)
 {
@@ -268,7 +275,7 @@ void vgpu_event_record(struct vgpu_event *event, struct vgpu_stream *stream)
     if (graph) {
         if (graph->points == POINTS)
             vgpu_fail("more events in a captured graph than the double has room for");
-        event->capture = graph;
+        event->capture = graph->number;
         event->point = graph->points++;
         graph->recorded[event->point] =
             (struct point){.branch = stream->branch, .clock = graph->heads[stream->branch]};
@@ -277,17 +284,26 @@ void vgpu_event_record(struct vgpu_event *event, struct vgpu_stream *stream)
         return;
     }
     vgpu_clock_join(&stream->clock, &host);
-    event->capture = NULL;
+    event->capture = 0;
     event->recorded = true;
     event->stream = stream;
     event->sequence = stream->queued;
     event->clock = stream->clock;
 }
 
+/* The capture that goes on under this number. */
+static struct vgpu_graph *capture_of(uint64_t number)
+{
+    for (struct vgpu_stream *stream = streams; stream; stream = stream->next)
+        if (stream->capture && stream->capture->number == number)
+            return stream->capture;
+    vgpu_fail("cudaStreamWaitEvent on an event that was last recorded in a capture, which is over");
+}
+
 /* A stream that waits for a captured event takes part in the capture. */
 static void join_capture(struct vgpu_stream *stream, struct vgpu_event *event)
 {
-    struct vgpu_graph *graph = event->capture;
+    struct vgpu_graph *graph = capture_of(event->capture);
     if (!stream->capture) {
         if (graph->branches == VGPU_LANES)
             vgpu_fail("too many streams in a captured graph");
@@ -302,9 +318,22 @@ static void join_capture(struct vgpu_stream *stream, struct vgpu_event *event)
          &(struct entry){.kind = WAIT, .branch = stream->branch, .point = event->point});
 }
 
+void vgpu_waits_reset(int ignored)
+{
+    waits.seen = 0;
+    waits.ignored = ignored;
+}
+
+int vgpu_waits(void)
+{
+    return waits.seen;
+}
+
 void vgpu_event_wait(struct vgpu_stream *stream, struct vgpu_event *event)
 {
     check_event(event);
+    if (waits.seen++ == waits.ignored)
+        return;
     if (event->capture) {
         join_capture(stream, event);
         return;
@@ -320,6 +349,8 @@ void vgpu_event_finish(struct vgpu_event *event)
     check_event(event);
     if (event->capture)
         vgpu_fail("cudaEventSynchronize on an event of a capture");
+    if (waits.seen++ == waits.ignored)
+        return;
     if (!event->recorded)
         return;
     finish_until(event->stream, event->sequence);
@@ -333,8 +364,20 @@ bool vgpu_event_done(const struct vgpu_event *event)
 }
 
 /* Captured graphs. */
-void vgpu_graph_begin(struct vgpu_stream *stream)
+void vgpu_graph_forbid(const char *call)
 {
+    for (struct vgpu_stream *stream = streams; stream; stream = stream->next) {
+        const struct vgpu_graph *graph = stream->capture;
+        if (graph && graph->mode != cudaStreamCaptureModeRelaxed &&
+            (graph->mode == cudaStreamCaptureModeGlobal ||
+             pthread_equal(graph->thread, pthread_self())))
+            vgpu_fail("%s while a stream is being captured", call);
+    }
+}
+
+void vgpu_graph_begin(struct vgpu_stream *stream, int mode)
+{
+    static uint64_t captures;
     if (stream == default_stream())
         vgpu_fail("the default stream cannot be captured");
     if (stream->capture)
@@ -342,6 +385,9 @@ void vgpu_graph_begin(struct vgpu_stream *stream)
     struct vgpu_graph *graph = calloc(1, sizeof *graph);
     if (!graph)
         vgpu_fail("no memory");
+    graph->number = ++captures;
+    graph->mode = mode;
+    graph->thread = pthread_self();
     graph->streams[0] = stream;
     graph->branches = 1;
     stream->capture = graph;
@@ -358,6 +404,9 @@ struct vgpu_graph *vgpu_graph_end(struct vgpu_stream *stream)
     struct vgpu_graph *graph = stream->capture;
     if (!graph || stream->branch != 0)
         vgpu_fail("cudaStreamEndCapture on a stream whose capture it did not begin");
+    if (graph->mode != cudaStreamCaptureModeRelaxed &&
+        !pthread_equal(graph->thread, pthread_self()))
+        vgpu_fail("cudaStreamEndCapture in another thread than the one that began it");
     for (int branch = 0; branch < graph->branches; branch++) {
         if (graph->heads[0].at[branch] < graph->heads[branch].at[branch])
             vgpu_fail("cudaStreamEndCapture: work of branch %d was never joined", branch);
@@ -382,6 +431,14 @@ struct vgpu_graph *vgpu_graph_instantiate(struct vgpu_graph *graph)
     for (int branch = 1; branch < exec->branches; branch++)
         exec->streams[branch] = vgpu_stream_create(false);
     return exec;
+}
+
+size_t vgpu_graph_nodes(const struct vgpu_graph *graph)
+{
+    size_t nodes = 0;
+    for (size_t i = 0; i < graph->nodes.count; i++)
+        nodes += graph->nodes.items[i].kind == TASK;
+    return nodes;
 }
 
 void vgpu_graph_launch(struct vgpu_graph *exec, struct vgpu_stream *stream)
@@ -422,6 +479,7 @@ void vgpu_graph_destroy(struct vgpu_graph *graph)
 
 void vgpu_enqueue(void *handle, struct vgpu_task *task)
 {
+    vgpu_called("queued");
     struct vgpu_stream *stream = handle;
     struct vgpu_graph *graph = stream->capture;
     if (graph) {

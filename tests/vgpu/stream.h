@@ -35,10 +35,15 @@ void vgpu_event_finish(struct vgpu_event *event);
 bool vgpu_event_done(const struct vgpu_event *event);
 bool vgpu_event_timed(const struct vgpu_event *event); /* aborts on what is no event */
 
-void vgpu_graph_begin(struct vgpu_stream *stream);
+/* mode: cudaStreamCaptureMode, of the calling thread's interaction with it. */
+void vgpu_graph_begin(struct vgpu_stream *stream, int mode);
+/* Aborts when calls that no capture sees may not be made now: the runtime's documentation calls
+ * them potentially unsafe. */
+void vgpu_graph_forbid(const char *call);
 struct vgpu_graph *vgpu_graph_end(struct vgpu_stream *stream);
 bool vgpu_graph_capturing(const struct vgpu_stream *stream);
 struct vgpu_graph *vgpu_graph_instantiate(struct vgpu_graph *graph);
+size_t vgpu_graph_nodes(const struct vgpu_graph *graph);
 void vgpu_graph_launch(struct vgpu_graph *exec, struct vgpu_stream *stream);
 void vgpu_graph_destroy(struct vgpu_graph *graph);
 

@@ -65,6 +65,18 @@ const char *vgpu_running(void);
  * NULL: nobody looks. */
 extern void (*vgpu_observe_relu)(const double *values, const int64_t dim[4]);
 
+/* How often an entry point of the runtime was called, or NULL: all together, since
+ * vgpu_calls_reset(). What other libraries and kernels queue is counted as "queued", copies
+ * included. */
+uint64_t vgpu_calls(const char *name);
+void vgpu_calls_reset(void);
+void vgpu_called(const char *name); /* where they are counted */
+
+/* From now on the waits on events (cudaStreamWaitEvent, cudaEventSynchronize) are counted from 0,
+ * and number `ignored` is left out as if the program had forgotten it; -1: none. */
+void vgpu_waits_reset(int ignored);
+int vgpu_waits(void);
+
 /* Counters for tests. */
 struct vgpu_counts {
     uint64_t kernels, plans, copies, graphs; /* that ran */
