@@ -21,7 +21,7 @@
 enum { CLASSES = 1000, MAX_STEPS = 100000 };
 
 struct values {
-    const char *model, *device, *backend, *precision;
+    const char *model, *device, *backend, *precision, *cuda_graph;
     int64_t batch, threads, size, channels, steps, warmup;
     bool profile;
 };
@@ -41,6 +41,8 @@ static const struct opt options[] = {
      .choices = "auto|ref|dnnl|cuda", .help = "what runs it"},
     {"precision", OPT_CHOICE, offsetof(struct values, precision), .fallback = "fp32",
      .choices = "fp32|bf16|fp16", .help = "of activations and gradients"},
+    {"cuda-graph", OPT_CHOICE, offsetof(struct values, cuda_graph), .fallback = "yes",
+     .choices = "yes|no", .help = "run each step on a GPU as one CUDA graph"},
     {"threads", OPT_INT, offsetof(struct values, threads), .fallback = "0", .min = 0, .max = 1024,
      .value_name = "N", .help = "threads on a CPU; 0: all that the process may use"},
     {"steps", OPT_INT, offsetof(struct values, steps), .fallback = "10", .min = 1, .max = MAX_STEPS,
@@ -63,6 +65,7 @@ struct bench {
     struct chunk_label *labels; /* [batch] */
     double *step_s;             /* [steps] */
     double update_s;            /* of all those */
+    bool under_way;             /* a step whose result nobody has asked for */
 };
 
 /* Noise of about the range of normalised images. */
@@ -108,7 +111,8 @@ static enum precision precision_of(const char *name)
 static int open_bench(struct bench *bench, const struct values *values)
 {
     const struct backend_config config = {.threads = (int)values->threads,
-                                          .precision = precision_of(values->precision)};
+                                          .precision = precision_of(values->precision),
+                                          .uncaptured = strcmp(values->cuda_graph, "no") == 0};
     const struct program_config program = {.mode = PROGRAM_TRAIN, .batch = (int)values->batch};
     size_t pixels = (size_t)(values->batch * values->size * values->size * values->channels);
     bench->values = values;
@@ -123,7 +127,8 @@ static int open_bench(struct bench *bench, const struct values *values)
     if (code)
         return code;
     bench->pixels = bench->ops->host_alloc(bench->backend, pixels * sizeof *bench->pixels);
-    bench->labels = calloc((size_t)values->batch, sizeof *bench->labels);
+    bench->labels =
+        bench->ops->host_alloc(bench->backend, (size_t)values->batch * sizeof *bench->labels);
     bench->step_s = calloc((size_t)values->steps, sizeof *bench->step_s);
     if (!bench->pixels || !bench->labels || !bench->step_s)
         return err_set(ERR_NOMEM, "out of memory for a batch of %lld images",
@@ -137,20 +142,58 @@ static void close_bench(struct bench *bench)
     if (bench->ops) {
         bench->ops->program_close(bench->program);
         bench->ops->state_close(bench->state);
-        if (bench->pixels)
-            bench->ops->host_free(bench->backend, bench->pixels);
+        bench->ops->host_free(bench->backend, bench->pixels);
+        bench->ops->host_free(bench->backend, bench->labels);
         bench->ops->close(bench->backend);
     }
     net_close(bench->net);
-    free(bench->labels);
     free(bench->step_s);
+}
+
+static const struct update update = {
+    .lr = 1e-3, .momentum = 0.9, .weight_decay = 1e-4, .grad_scale = 1, .micro_batches = 1};
+
+static struct batch batch_of(const struct bench *bench)
+{
+    return (struct batch){bench->pixels, bench->labels, NULL, (int)bench->values->batch};
+}
+
+static int queue_step(void *user)
+{
+    struct bench *bench = user;
+    int code = bench->ops->run(bench->program, NULL, 0, 0, NULL, NULL);
+    return code ? code : bench->ops->update(bench->state, 0, NULL);
+}
+
+static int finish_step(struct bench *bench)
+{
+    struct batch_metrics metrics;
+    if (!bench->under_way)
+        return 0;
+    bench->under_way = false;
+    return bench->ops->step_wait(&metrics, bench->program);
+}
+
+/* As the trainer does: queued, then the one before is waited for. */
+static int step_ahead(struct bench *bench)
+{
+    const struct batch batch = batch_of(bench);
+    const struct step_values values = {
+        .loss_scale = {1, 1}, .loss_share = 1.0 / (double)bench->values->batch, .update = update};
+    int code = bench->ops->step_load(bench->program, 0, &batch);
+    if (!code)
+        code = bench->ops->step_run(bench->program, &values, queue_step, bench);
+    if (!code)
+        code = finish_step(bench);
+    bench->under_way = !code;
+    return code;
 }
 
 static int step(struct bench *bench)
 {
-    const struct batch batch = {bench->pixels, bench->labels, NULL, (int)bench->values->batch};
-    const struct update update = {
-        .lr = 1e-3, .momentum = 0.9, .weight_decay = 1e-4, .grad_scale = 1, .micro_batches = 1};
+    const struct batch batch = batch_of(bench);
+    if (bench->ops->step_run && !bench->values->profile)
+        return step_ahead(bench);
     int code =
         bench->ops->run(bench->program, &batch, 0, 1.0 / (double)bench->values->batch, NULL, NULL);
     double begin_s = clock_seconds();
@@ -180,7 +223,7 @@ static int measure(struct bench *bench)
         if (i >= 0)
             bench->step_s[i] = clock_seconds() - begin;
     }
-    return 0;
+    return finish_step(bench);
 }
 
 static int print_profile(struct bench *bench)

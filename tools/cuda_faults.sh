@@ -81,14 +81,14 @@ fault "a pad off" graph_ops.c \
     'const int64_t shift = spec->pad > 0, before[2] = {spec->pad + shift, spec->pad}, after[2] = {spec->pad - shift, spec->pad};
     describe_set(d, made, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, CUDNN_TYPE_INT64, 2, before);
     describe_set(d, made, CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, CUDNN_TYPE_INT64, 2, after);'
-fault "a missing stream event" pass.c \
-    'error = cudaStreamWaitEvent(backend->compute, program->copied[turn], 0);' 'error = cudaSuccess;'
+fault "a missing stream event" input.c \
+    'error = cudaStreamWaitEvent(input->backend->compute, input->copied[turn], 0);' 'error = cudaSuccess;'
 fault "a buffer reused too early" schedule_backward.c \
     'schedule_use(building, GRAPH_Y, blocks->y);' 'schedule_put(building, GRAPH_Y, PLACE_BLOCK, blocks->y);'
 fault "gradient not zeroed" graph_ops.c 'spec->accumulate && !spec->masked && !spec->sums ? 1 : 0' '1'
 fault "gradient zeroed between micro-batches" update.cu \
     'float4 sum = ((float4 *)args.dst)[i];' 'float4 sum = make_float4(0, 0, 0, 0);'
-fault "scale not undone" state.c '.grad_scale = (float)update->grad_scale' '.grad_scale = 1'
+fault "scale not undone" steps.c 'float scale = (float)update->grad_scale;' 'float scale = 1;'
 fault "decay on a gamma" state.c 'net_decayed(tensor, true)' 'net_decayed(tensor, tensor->kind != TENSOR_GAMMA)'
 fault "running variance biased" schedule_backward.c 'count / (count - 1)' '1'
 fault "bitmask of the wrong block" schedule_backward.c \
@@ -96,8 +96,8 @@ fault "bitmask of the wrong block" schedule_backward.c \
     'schedule_use(building, GRAPH_MASK, building->nodes[node->input].mask >= 0 ? building->nodes[node->input].mask : blocks->mask);'
 fault "weights not recast after the update" update.cu \
     '*(uint2 *)(args.halves + at) = make_uint2(to_halves(w.x, w.y), to_halves(w.z, w.w));' ''
-fault "what arrived overwritten before it was read" pass.c \
-    'error = cudaStreamWaitEvent(backend->copy, program->unpacked[turn], 0);' 'error = cudaSuccess;'
+fault "what arrived overwritten before it was read" input.c \
+    'return cudaStreamWaitEvent(input->backend->copy, input->released[turn], 0);' 'return cudaSuccess;'
 fault "an engine that sums in fp16 taken" plan.c \
     'return note == CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION ||' 'return'
 fault "sums and squares swapped" schedule_forward.c \

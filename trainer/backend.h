@@ -49,6 +49,7 @@ struct backend_config {
     const char *tune_path; /* cuda: time engines and keep what was found in this file; NULL: not */
     enum fusion fusion;    /* cuda; ref in PRECISION_FP16 rounds as that does */
     bool verbose;
+    bool uncaptured; /* cuda: every step is queued anew instead of run as one graph */
 };
 
 enum state_kind {
@@ -82,6 +83,7 @@ struct program_config {
     struct program
         *teacher; /* inference program of the same backend, batch, size and classes, whose logits on
                      the same input enter the loss; run() runs it; NULL: none. Outlives this one */
+    int micro_batches;   /* that step_load takes for a step; 0: one */
     size_t bucket_bytes; /* aim for gradient buckets; 0: the backend's choice. The state's first
                             training program fixes the buckets for all */
 };
@@ -111,6 +113,14 @@ struct update {
     double grad_scale;    /* gradients are multiplied by this first: 1 / loss scale */
     double micro_batches; /* of the whole step over all ranks: BN statistics are divided by it */
     bool skip_nonfinite;  /* leave everything as it was when a gradient is not finite */
+};
+
+/* What differs between steps. The loss scale is one of two: the second when the update before this
+ * step was left out because a gradient was not finite, which the host may not know yet. */
+struct step_values {
+    double loss_scale[2];
+    double loss_share;    /* of a sample: the loss factor is loss_scale * loss_share */
+    struct update update; /* its grad_scale is not looked at: it is 1 / loss_scale */
 };
 
 /* What one run spends on one kind of work of one node. */
@@ -183,6 +193,19 @@ struct backend_ops {
     int (*run)(struct program *program, const struct batch *batch, int slot, double loss_factor,
                void (*bucket_ready)(void *user, int bucket), void *user);
 
+    /* Whole steps, for backends that run one while the host prepares the next. step_load brings
+     * micro-batch 0, 1, ... of the next step to the device. step_run queues the step: at first
+     * queue(user) does, by calls of run (with batch NULL: the micro-batches in their order; its
+     * loss_factor is not looked at), slot_add and one update (with NULL) and what an all-reduce
+     * adds; it has to do the same each time, for later steps repeat what it did without calling it.
+     * Two steps may be under way; step_wait waits for the older one and tells its sums. The
+     * buffers of step_load stay untouched until then, or until inputs_read returned. All NULL: the
+     * backend has no such thing, run and update have to do. */
+    int (*step_load)(struct program *program, int micro_batch, const struct batch *batch);
+    int (*step_run)(struct program *program, const struct step_values *values,
+                    int (*queue)(void *user), void *user);
+    int (*step_wait)(struct batch_metrics *metrics, struct program *program);
+
     /* Returns once the buffers given to every run so far have been read and may be reused; work
      * on them may still be going on. On CPU backends run itself returns that late. */
     int (*inputs_read)(struct program *program);
@@ -206,8 +229,9 @@ struct backend_ops {
     int (*update)(struct state *state, int slot, const struct update *update);
 
     /* Exponential moving average: every weight and running statistic of average moves to decay *
-     * itself + (1 - decay) * that of state, a state of the same net and backend. NULL: done on the
-     * host through state_get and state_set. */
+     * itself + (1 - decay) * that of state, a state of the same net and backend. A backend with
+     * step_run moves nothing when the last update was left out. NULL: done on the host through
+     * state_get and state_set. */
     int (*state_average)(struct state *average, struct state *state, double decay);
 
     /* finite is known of the slot that the last update consumed, and true before. */

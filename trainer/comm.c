@@ -58,6 +58,43 @@ int comm_open(struct comm **out)
     return module->open(out);
 }
 
+int comm_attach(struct comm *comm, const struct backend_ops *ops, struct backend *backend)
+{
+    void *symbol, *queue = ops->queue ? ops->queue(backend) : NULL;
+    const char *always = getenv("SATCHEL_NCCL"); /* one rank too: tools/gpu_check.sh */
+    if (!queue || comm->reducer || (comm->size == 1 && !(always && *always)))
+        return 0;
+    int code = module_open(&symbol, "nccl", "reducer_nccl");
+    code = comm_agree(comm, code);
+    if (code)
+        return err_wrap(code, "several GPUs");
+    const struct comm_reducer_module *module = symbol;
+    return module->open(&comm->reducer, comm, queue);
+}
+
+void comm_detach(struct comm *comm)
+{
+    if (comm->reducer)
+        comm->reducer->ops->close(comm->reducer);
+    comm->reducer = NULL;
+}
+
+int comm_reduce_begin(struct comm *comm, const struct bucket *bucket)
+{
+    return comm->reducer ? comm->reducer->ops->begin(comm->reducer, bucket)
+                         : comm->ops->reduce_begin(comm, bucket);
+}
+
+int comm_reduce_end(struct comm *comm)
+{
+    return comm->reducer ? comm->reducer->ops->end(comm->reducer) : comm->ops->reduce_end(comm);
+}
+
+int comm_reduce_check(struct comm *comm)
+{
+    return comm->reducer ? comm->reducer->ops->check(comm->reducer) : 0;
+}
+
 /* Every rank's value. The caller frees *all; ERR_NOMEM. */
 static int gather(uint64_t **all, struct comm *comm, uint64_t value)
 {

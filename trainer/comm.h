@@ -41,13 +41,37 @@ struct comm_ops {
     void (*reduce_stats)(struct comm_stats *stats, struct comm *comm);
 };
 
+struct comm_reducer;
+
+/* Another way to sum buckets, for those that lie on a device: same contract as reduce_begin and
+ * reduce_end above, but that the sum over ranks may be taken in any order, the same each time.
+ * Everything that they queue can be captured in a CUDA graph. */
+struct comm_reducer_ops {
+    const char *name;
+    void (*close)(struct comm_reducer *reducer);
+    int (*begin)(struct comm_reducer *reducer, const struct bucket *bucket);
+    int (*end)(struct comm_reducer *reducer);
+    /* When a rank was found dead, sums since may be anything: ERR_INTERNAL then. */
+    int (*check)(const struct comm_reducer *reducer);
+};
+struct comm_reducer {
+    const struct comm_reducer_ops *ops;
+};
+
+/* What a module with a reducer in it has under the name reducer_NAME. queue: backend_ops.queue.
+ * Collective. When a rank dies it ends the job by the comm's abort. */
+struct comm_reducer_module {
+    int (*open)(struct comm_reducer **out, struct comm *comm, void *queue);
+};
+
 /* Every comm starts with this. */
 struct comm {
     const struct comm_ops *ops;
-    int rank, size;             /* 0 <= rank < size */
-    int local_rank, local_size; /* among the ranks on this host */
-    bool agreed;                /* comm_agree failed: every rank knows and ends by itself */
-    bool silent;                /* and another rank tells why */
+    struct comm_reducer *reducer; /* NULL: the comm sums buckets itself */
+    int rank, size;               /* 0 <= rank < size */
+    int local_rank, local_size;   /* among the ranks on this host */
+    bool agreed;                  /* comm_agree failed: every rank knows and ends by itself */
+    bool silent;                  /* and another rank tells why */
 };
 
 /* What a module with a comm in it has under the name comm_NAME. */
@@ -66,6 +90,17 @@ int comm_open(struct comm **out);
 
 /* One rank alone: nothing to sum. */
 int comm_single_open(struct comm **out);
+
+/* Several ranks whose buckets lie on a device (backend_ops.queue is not NULL) get the reducer for
+ * it (the module nccl); else does nothing. Detach before the backend closes. Collective.
+ * ERR_UNSUPPORTED: this build has no NCCL. */
+int comm_attach(struct comm *comm, const struct backend_ops *ops, struct backend *backend);
+void comm_detach(struct comm *comm);
+
+/* By the reducer, if there is one. */
+int comm_reduce_begin(struct comm *comm, const struct bucket *bucket);
+int comm_reduce_end(struct comm *comm);
+int comm_reduce_check(struct comm *comm); /* behind the host's wait for sums on a device */
 
 /* Whether all ranks may go on: returns 0 when all have code 0, else on every rank the code of the
  * first one that has not. A rank with a failure of its own keeps its message. */

@@ -47,6 +47,7 @@ struct loop {
     double epoch_start_s;
     double epoch_step_s, epoch_wait_s; /* of its steps in this process; waiting for data */
     struct ahead ahead;
+    struct step_queue steps;
 };
 
 static int check_finite(struct loop *loop, const struct step_result *result)
@@ -93,40 +94,57 @@ static void show(struct loop *loop, const struct metrics_step *step, double top1
     progress_update(loop->progress, loop->at->step * (uint64_t)loop->recipe->total_batch, detail);
 }
 
-/* A step that is not finished leaves nothing behind: position and receipt move at its end. */
-static int train_step(struct loop *loop)
+/* The result of the step at which the run stands. A step that is not finished leaves nothing
+ * behind: position and receipt move at its end. */
+static int take_result(struct loop *loop, const struct step_result *result)
 {
-    struct step_result result;
     struct checkpoint *at = loop->at;
-    const struct weights weights = session_weights(loop->session);
-    double lr = schedule_lr(&loop->schedule, at->step);
-    int code = step_run(&result, loop->session, lr, loop->scaler.scale);
-    if (!code)
-        code = check_finite(loop, &result);
-    if (!code && result.finite)
-        code = average_move(&loop->session->average, &weights, at->step);
-    if (code)
+    int code = result->known ? check_finite(loop, result) : 0;
+    if (code || !result->known)
         return code;
     struct metrics_step line = {
         .step = at->step,
         .epoch = at->epoch,
-        .loss = result.loss,
-        .lr = lr,
-        .images_per_second = (double)loop->recipe->total_batch / result.seconds,
-        .wait_share = result.wait_seconds / result.seconds,
-        .teacher_share = result.teacher_seconds / result.seconds,
+        .loss = result->loss,
+        .lr = schedule_lr(&loop->schedule, at->step),
+        .images_per_second = (double)loop->recipe->total_batch / result->seconds,
+        .wait_share = result->wait_seconds / result->seconds,
+        .teacher_share = result->teacher_seconds / result->seconds,
     };
     if (loop->metrics)
         code = metrics_write_step(loop->metrics, &line);
     if (code)
         return code;
-    loop->epoch_step_s += result.seconds;
-    loop->epoch_wait_s += result.wait_seconds;
+    loop->epoch_step_s += result->seconds;
+    loop->epoch_wait_s += result->wait_seconds;
     at->step++;
     at->step_in_epoch++;
-    at->receipt = hash128_add(at->receipt, result.receipt);
-    show(loop, &line, result.top1);
+    at->receipt = hash128_add(at->receipt, result->receipt);
+    show(loop, &line, result->top1);
     return 0;
+}
+
+/* Steps that were queued, the one under way included. */
+static uint64_t queued_step(const struct loop *loop)
+{
+    return loop->at->step + loop->steps.under_way;
+}
+
+static int train_step(struct loop *loop)
+{
+    struct step_result result;
+    uint64_t number = queued_step(loop);
+    double lr = schedule_lr(&loop->schedule, number);
+    int code = step_run(&result, &loop->steps, number, lr, &loop->scaler);
+    return code ? code : take_result(loop, &result);
+}
+
+/* Waits for the step that is under way. */
+static int finish_steps(struct loop *loop)
+{
+    struct step_result result;
+    int code = step_finish(&result, &loop->steps);
+    return code ? code : take_result(loop, &result);
 }
 
 /* Over the ranks, in 32-bit pieces so that carries are not lost. */
@@ -172,6 +190,12 @@ static int await_saved(struct loop *loop)
     return code;
 }
 
+static bool ranks_are_due(const struct loop *loop)
+{
+    uint64_t every = (uint64_t)loop->session->options->run.check_ranks;
+    return loop->session->comm->size > 1 && every > 0 && queued_step(loop) % every == 0;
+}
+
 /* A rank whose memory or device fails is found before its error has travelled far. */
 static int check_ranks(const struct loop *loop)
 {
@@ -179,9 +203,6 @@ static int check_ranks(const struct loop *loop)
     struct comm *comm = loop->session->comm;
     struct hash128 hash;
     char what[DETAIL_BYTES];
-    uint64_t every = (uint64_t)loop->session->options->run.check_ranks;
-    if (comm->size == 1 || every == 0 || loop->at->step % every != 0)
-        return 0;
     snprintf(what, sizeof what, "the weights behind step %" PRIu64, loop->at->step);
     int code = weights_hash(&hash, &weights);
     return code ? code : comm_compare_hash(comm, hash, what);
@@ -203,8 +224,9 @@ static void show_ranks(const struct loop *loop)
 static bool save_is_due(const struct loop *loop)
 {
     uint64_t every = (uint64_t)loop->session->options->run.save_every;
-    return every > 0 && loop->at->step % every == 0 &&
-           loop->at->step_in_epoch < ahead_epoch_steps(&loop->ahead, loop->at->epoch);
+    return every > 0 && queued_step(loop) % every == 0 &&
+           loop->at->step_in_epoch + loop->steps.under_way <
+               ahead_epoch_steps(&loop->ahead, loop->at->epoch);
 }
 
 /* --- one epoch ----------------------------------------------------------------------------------
@@ -219,20 +241,30 @@ static int check_stop(struct loop *loop)
     return code ? code : stop ? ERR_STOPPED : 0;
 }
 
+/* What looks at the weights between two steps. */
+static int pause_steps(struct loop *loop)
+{
+    bool ranks = ranks_are_due(loop), saves = save_is_due(loop);
+    int code = ranks || saves ? finish_steps(loop) : 0;
+    if (!code && ranks)
+        code = check_ranks(loop);
+    return code || !saves ? code : save(loop, false);
+}
+
 static int train_epoch(struct loop *loop)
 {
     uint64_t steps = ahead_epoch_steps(&loop->ahead, loop->at->epoch);
     bool any = loop->at->step_in_epoch < steps;
     int code = 0;
-    while (!code && loop->at->step_in_epoch < steps) {
+    while (!code && loop->at->step_in_epoch + loop->steps.under_way < steps) {
         code = check_stop(loop);
         if (!code)
             code = train_step(loop);
         if (!code)
-            code = check_ranks(loop);
-        if (!code && save_is_due(loop))
-            code = save(loop, false);
+            code = pause_steps(loop);
     }
+    if (!code)
+        code = finish_steps(loop);
     if (any && !code)
         ahead_taken(&loop->ahead);
     return code;
@@ -331,7 +363,9 @@ static int stop_run(struct loop *loop, int reason)
     struct comm *comm = loop->session->comm;
     uint64_t stalled = reason == ERR_STOPPED && feed_stalled(loop->session->feed);
     snprintf(message, sizeof message, "%s", err_message());
-    int code = comm->ops->sum_integers(comm, &stalled, 1);
+    int code = finish_steps(loop);
+    if (!code)
+        code = comm->ops->sum_integers(comm, &stalled, 1);
     if (code)
         return code;
     if (loop->at->step == 0 && (stalled || reason == ERR_PEER))
@@ -427,6 +461,7 @@ int loop_run(struct metrics_eval *last, struct session *session, const struct ru
         .last = last,
     };
     *last = (struct metrics_eval){0};
+    step_init(&loop.steps, session);
     int code = scaler_init(&loop.scaler, loop.recipe->loss_scale, session->options->precision);
     if (!code)
         code = check_position(&loop);

@@ -300,13 +300,10 @@ static int join_ranks(struct job *job)
 }
 
 /* What only this rank knows of ends all ranks at once: they would wait for it. */
-static void leave_ranks(struct job *job, int code)
+static void abort_ranks(struct job *job, int code)
 {
-    if (!job->comm)
-        return;
-    if (code && code != ERR_STOPPED && job->comm->size > 1 && !job->comm->agreed)
+    if (code && code != ERR_STOPPED && job->comm && job->comm->size > 1 && !job->comm->agreed)
         job->comm->ops->abort(job->comm, err_exit_status(code));
-    job->comm->ops->close(job->comm);
 }
 
 /* When a rank reached --stall-limit, a run that has made steps can be resumed. */
@@ -334,8 +331,9 @@ static int run(struct job *job)
     }
     if (job->comm->rank == 0)
         options_print(&job->options);
-    code = comm_agree(job->comm,
-                      session_open(&job->session, &job->options, job->comm, job->dir.poisonous));
+    code = session_open(&job->session, &job->options, job->comm, job->dir.poisonous);
+    if (!job->comm->agreed)
+        code = comm_agree(job->comm, code);
     if (code)
         return explain_stall(job, code);
     code = compare_data(job);
@@ -383,7 +381,9 @@ int main(int argc, char **argv)
     else if (code && !(job.comm && job.comm->silent))
         log_error("%s", err_message());
     int status = err_exit_status(code);
-    leave_ranks(&job, code);
+    abort_ranks(&job, code);
     close_job(&job);
+    if (job.comm) /* last: what sums on devices belongs to the session */
+        job.comm->ops->close(job.comm);
     return status;
 }

@@ -30,12 +30,26 @@ static bool find_in(char path[PATH_BYTES], const char *directory, const char *be
     return bytes < PATH_BYTES && access(path, F_OK) == 0;
 }
 
+/* list: directories with colons between them. */
+static bool find_in_list(char path[PATH_BYTES], const char *list, const char *name)
+{
+    bool found = false;
+    for (const char *at = list; *at && !found; at += *at == ':') {
+        char directory[PATH_BYTES];
+        int bytes = (int)strcspn(at, ":");
+        snprintf(directory, sizeof directory, "%.*s", bytes, at);
+        found = bytes > 0 && bytes < PATH_BYTES && find_in(path, directory, "", name);
+        at += bytes;
+    }
+    return found;
+}
+
 static bool find(char path[PATH_BYTES], const char *name)
 {
     char program[PATH_BYTES];
     const char *told = getenv("SATCHEL_MODULES");
     if (told && *told)
-        return find_in(path, told, "", name);
+        return find_in_list(path, told, name);
     program_directory(program);
     return find_in(path, program, "", name) || find_in(path, program, "/../trainer", name) ||
            find_in(path, SATCHEL_MODULE_DIR, "", name);

@@ -26,6 +26,8 @@ static const struct opt run_table[] = {
      .help = "time the GPU library's engines at the start and keep the choice in --out"},
     {"threads", OPT_INT, FIELD(threads), .fallback = "0", .max = 1024, .value_name = "N",
      .help = "threads of a CPU backend; 0: all that the process may use"},
+    {"cuda-graph", OPT_CHOICE, FIELD(cuda_graph), .fallback = "yes", .choices = "yes|no",
+     .help = "run each step on a GPU as one CUDA graph; no: queue its work anew, to find faults"},
     {"max-steps", OPT_INT, FIELD(max_steps), .fallback = "0", .max = 1e15, .value_name = "N",
      .help =
          "end after this many steps, counted over resumes; the schedule follows --epochs; 0: no "

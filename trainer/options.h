@@ -14,6 +14,7 @@ struct run_options {
     const char *loaders;
     const char *device, *backend, *fusion;
     int64_t threads;          /* 0: all */
+    const char *cuda_graph;   /* "yes" or "no" */
     int64_t max_steps;        /* of the whole run, over resumes; 0: no limit */
     int64_t keep;             /* checkpoints: the newest and those before it */
     const char *allow_change; /* recipe keys, comma-separated; NULL: none */

@@ -48,12 +48,15 @@ static int open_backend(struct session *session)
         .precision = options->precision,
         .tune_path = options->run.autotune ? path : NULL,
         .fusion = options->fusion,
+        .uncaptured = strcmp(options->run.cuda_graph, "no") == 0,
     };
     int code = backend_open(&session->backend, &session->ops, options->run.device,
                             options->run.backend, &config);
-    if (!code)
-        log_info("backend: %s", session->ops->describe(session->backend));
-    return code;
+    code = comm_agree(session->comm, code);
+    if (code)
+        return code;
+    log_info("backend: %s", session->ops->describe(session->backend));
+    return comm_attach(session->comm, session->ops, session->backend);
 }
 
 static int open_feed(struct session *session)
@@ -177,6 +180,7 @@ static int open_programs(struct session *session)
     struct program_config config = {
         .mode = PROGRAM_TRAIN,
         .batch = (int)recipe->micro_batch,
+        .micro_batches = session->micro_batches,
         .input = unpack_format(&session->train_spec),
         .loss =
             {
@@ -191,6 +195,7 @@ static int open_programs(struct session *session)
     if (!code && session->train)
         code = session->ops->program_open(&session->train_program, session->state, &config);
     config.teacher = NULL;
+    config.micro_batches = 1;
     config.mode = PROGRAM_INFER;
     config.input = unpack_format(&session->eval_spec);
     if (!code && session->val)
@@ -265,6 +270,8 @@ void session_close(struct session *session)
         ops->state_close(session->state);
     net_close(session->eval_net);
     net_close(session->net);
+    if (session->comm)
+        comm_detach(session->comm);
     feed_close(session->feed); /* gives its memory back to the backend */
     if (session->backend)
         ops->close(session->backend);

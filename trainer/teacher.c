@@ -50,6 +50,7 @@ int teacher_open(struct teacher *teacher, struct program_config *config,
                                student->size_px, 0);
     struct program_config mine = *config;
     mine.mode = PROGRAM_INFER;
+    mine.micro_batches = 1;
     if (!code)
         code = ops->program_open(&teacher->program, teacher->state, &mine);
     if (!code) {

@@ -170,6 +170,7 @@ static int cuda_open(struct backend **out, const struct backend_config *config)
     backend->device = config->device % count; /* ranks of several hosts count on */
     backend->threads = config->threads;
     backend->fusion = config->fusion;
+    backend->uncaptured = config->uncaptured;
     if (config->tune_path && !(backend->tune_path = strdup(config->tune_path))) {
         cuda_close(backend);
         return err_set(ERR_NOMEM, "no memory for the cuda backend");
@@ -232,7 +233,13 @@ const struct backend_ops backend_cuda = {
     .program_open = program_cuda_open,
     .program_close = program_cuda_close,
     .program_bytes = program_cuda_bytes,
+    .profile_start = profile_cuda_start,
+    .profile_read = profile_cuda_read,
+    .peaks = profile_cuda_peaks,
     .run = pass_cuda_run,
+    .step_load = steps_cuda_load,
+    .step_run = steps_cuda_run,
+    .step_wait = steps_cuda_wait,
     .inputs_read = pass_cuda_inputs_read,
     .logits = pass_cuda_logits,
     .slot_add = state_cuda_slot_add,

@@ -22,6 +22,7 @@ struct backend {
     enum fusion fusion;
     int major; /* compute capability */
     cudaStream_t compute, copy;
+    bool uncaptured; /* steps are queued anew each time */
     cudnnHandle_t dnn;
     cublasLtHandle_t lt;
     struct plans *plans;
@@ -33,15 +34,18 @@ struct state {
     struct backend *backend;
     struct net *net;
     struct layout *layout;
-    float *values, *momenta;     /* device, [value_count], [gradient_count] */
-    uint16_t *halves;            /* device, [value_count]: values as fp16 */
-    float *slots;                /* device, [slot_total][slot_count] */
-    int *flag;                   /* device: a gradient of the last update was not finite */
-    struct kernel_chunk *chunks; /* device, for the update */
+    float *values, *momenta; /* device, [value_count], [gradient_count] */
+    uint16_t *halves;        /* device, [value_count]: values as fp16 */
+    float *slots;            /* device, [slot_total][slot_count] */
+    int *flags; /* device, [KERNEL_FLAGS]: a gradient of the last update was not finite */
+    struct kernel_control *control; /* device: of updates outside of steps */
+    struct kernel_chunk *chunks;    /* device, for the update */
     int slot_total, chunk_total;
-    cudaEvent_t *ready; /* [slot_total][bucket_total]; NULL until a training program */
-    int updated_slot;   /* of the last update, -1 before and when it was filled again */
-    uint64_t version;   /* moves with the values: inference folds them anew */
+    cudaEvent_t *ready;     /* [slot_total][bucket_total]; NULL until a training program */
+    int updated_slot;       /* of the last update, -1 before and when it was filled again */
+    bool skips;             /* the last update is left out when a gradient is not finite */
+    uint64_t version;       /* moves with the values: inference folds them anew */
+    struct steps *stepping; /* while the queue of a step is being filled */
 };
 
 static inline float *state_slot(const struct state *state, int slot)
@@ -92,6 +96,68 @@ int fc_cuda_forward(const struct fc *fc, const struct fc_data *data);
 int fc_cuda_backward_data(const struct fc *fc, const struct fc_data *data);
 int fc_cuda_backward_weights(const struct fc *fc, const struct fc_data *data);
 
+/* input.c: what arrives from the host. Two turns, so that the next batch comes in while this one is
+ * computed; of each, a place for every micro-batch of a step. */
+struct input {
+    struct backend *backend;
+    int micro_batches;
+    size_t sample_bytes;        /* of a sample's pixels */
+    size_t label_at, offset_at; /* bytes from a place's pixels; offset_at 0: none */
+    size_t place_bytes;
+    uint8_t *memory;                /* device, [2][micro_batches] places */
+    struct kernel_control *control; /* device; its turn is that of what was released last */
+    cudaEvent_t copied[2], released[2];
+    bool reading[2]; /* released was recorded, and the copies have not waited for it yet */
+    int turn;        /* of what arrives next */
+};
+struct arrival { /* by turn, on the device */
+    const struct kernel_control *control;
+    const void *pixels[2];
+    const struct chunk_label *labels[2];
+    const float *offsets[2]; /* NULL: none */
+};
+
+/* Bytes on the device that a program of this kind needs for it. */
+size_t input_cuda_bytes(const struct program_config *config, const struct net *net);
+int input_cuda_open(struct input **out, struct backend *backend,
+                    const struct program_config *config, const struct net *net);
+void input_cuda_close(struct input *input);
+struct arrival input_cuda_arrival(const struct input *input, int micro_batch);
+/* Queues the copy of a micro-batch behind what reads its place. */
+int input_cuda_load(struct input *input, int micro_batch, const struct batch *batch);
+int input_cuda_arrive(struct input *input); /* compute goes on when the copies of the turn are in */
+int input_cuda_release(struct input *input); /* compute has read the turn; on to the other */
+int input_cuda_read(struct input *input);    /* waits for all copies */
+
+/* step.c: whole steps, captured as one CUDA graph after the first. */
+struct steps {
+    struct program *program;
+    struct kernel_values *values; /* pinned, [2]: by turn */
+    struct kernel_report *report; /* device */
+    struct kernel_report *told;   /* pinned, [2] */
+    cudaGraphExec_t graph;        /* NULL: not captured yet */
+    int loaded, queued;           /* micro-batches of the step that is being put together */
+    int slot;                     /* that it updates; -1: none yet */
+    uint64_t begun, waited;       /* steps */
+};
+int steps_cuda_open(struct steps **out, struct program *program);
+void steps_cuda_close(struct steps *steps);
+int steps_cuda_load(struct program *program, int micro_batch, const struct batch *batch);
+int steps_cuda_run(struct program *program, const struct step_values *values,
+                   int (*queue)(void *user), void *user);
+int steps_cuda_wait(struct batch_metrics *metrics, struct program *program);
+struct kernel_values steps_cuda_values(const struct update *update);
+
+/* profile.c: runs outside of steps, timed by step of the schedule. mark: before step `index`, and
+ * behind the last; add: waits, and adds the run up. Both do nothing without a profile. */
+struct profile;
+int profile_cuda_start(struct program *program);
+int profile_cuda_read(struct profile_line *lines, int most, const struct program *program);
+int profile_cuda_peaks(double *flops, double *bytes, struct backend *backend);
+int profile_cuda_mark(const struct program *program, int index);
+int profile_cuda_add(const struct program *program);
+void profile_cuda_close(struct profile *profile);
+
 /* program.c */
 struct program {
     struct state *state;
@@ -112,10 +178,11 @@ struct program {
     int64_t *counts;          /* [node]: values in a channel of its output */
     float epsilon, zero, one; /* what graphs take by value */
 
-    cudaEvent_t copied[2], unpacked[2]; /* of the two places for what arrives */
-    unsigned runs;
-    int samples;      /* of the last run */
-    uint64_t version; /* of the state that was folded */
+    struct input *input;
+    struct steps *steps;     /* training */
+    struct profile *profile; /* NULL: nobody asked for one */
+    int samples;             /* of the last run */
+    uint64_t version;        /* of the state that was folded */
 };
 
 static inline bool program_trains(const struct program *program)
@@ -148,6 +215,11 @@ size_t program_cuda_bytes(const struct program *program);
 /* pass.c */
 int pass_cuda_run(struct program *program, const struct batch *batch, int slot, double loss_factor,
                   void (*bucket_ready)(void *user, int bucket), void *user);
+/* Queues micro-batch `place` of what has arrived, a step's. */
+int pass_cuda_queue(struct program *program, int place, int slot,
+                    void (*bucket_ready)(void *user, int bucket), void *user);
+/* Inference: BN goes into the weights when they have moved. */
+int pass_cuda_fold(struct program *program);
 int pass_cuda_inputs_read(struct program *program);
 int pass_cuda_logits(float *dst, struct program *program);
 

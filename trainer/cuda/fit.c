@@ -101,7 +101,7 @@ int fit_cuda_program(struct program *program)
         program->plans = NULL;
         int code = fit_cuda_schedule(&program->schedule, program, program->config.batch);
         if (!code)
-            code = program_cuda_check_memory(program, schedule_bytes(program->schedule));
+            code = program_cuda_check_memory(program, program_cuda_bytes(program));
         if (!code)
             code = build(program, &fits);
         if (code)

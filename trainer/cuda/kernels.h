@@ -15,13 +15,48 @@
 extern "C" {
 #endif
 
+/* control.cu. What differs from one step to the next lies in device memory, so that a captured step
+ * can be run again with other values. Where there are two of something, the scale is chosen by
+ * whether the update before was left out, which only the device knows. */
+struct kernel_values {
+    double factor[2];    /* of the loss's gradient: loss scale times a sample's share */
+    float grad_scale[2]; /* 1 / loss scale */
+    float lr, head_lr, momentum;
+    float matrix_decay, vector_decay; /* of weights; of biases, gammas and betas */
+    float running_momentum, micro_batches;
+    uint32_t skip;    /* leave the update out when a gradient is not finite */
+    uint32_t pads[2]; /* 16 bytes, as in the control: copied while the other is read */
+};
+struct kernel_control {
+    uint32_t turn, pads[3]; /* which values and which places of what arrives count now */
+    struct kernel_values values[2];
+};
+enum { KERNEL_BAD, KERNEL_BAD_BEFORE, KERNEL_FLAGS }; /* of the last update; of the one before */
+
+/* Outside of a captured step: these values from now on. flags: NULL, or a new update begins. */
+struct kernel_set {
+    struct kernel_control *control;
+    int *flags; /* [KERNEL_FLAGS] */
+    uint32_t turn;
+    struct kernel_values values;
+};
+cudaError_t kernel_set(const struct kernel_set *args, cudaStream_t stream);
+
+/* A captured step begins: the other turn, whose values were copied. */
+struct kernel_begin {
+    struct kernel_control *control;
+    int *flags;
+};
+cudaError_t kernel_begin(const struct kernel_begin *args, cudaStream_t stream);
+
 /* unpack.cu: what arrived, as the network's input: [batch][pixels][lanes] half floats; zeros in
  * rows past `samples`, in pads, and of masked samples of bytes. Bytes: (2 or 1) channels + 2 lanes
  * an image pixel. Reference: trainer/unpack.h. */
 struct kernel_unpack {
-    const void *pixels;               /* [batch][image_pixels][channels] halves or bytes */
-    const struct chunk_label *labels; /* [batch] */
-    const float *offsets;             /* [batch][3]; bytes only */
+    const struct kernel_control *control;
+    const void *pixels[2]; /* by turn: [batch][image_pixels][channels] halves or bytes */
+    const struct chunk_label *labels[2]; /* [batch] */
+    const float *offsets[2];             /* [batch][3]; bytes only */
     uint16_t *out;
     int batch, samples, image_pixels, channels, lanes;
     int bytes, chunk_size;
@@ -32,15 +67,16 @@ cudaError_t kernel_unpack(const struct kernel_unpack *args, cudaStream_t stream)
 /* loss.cu: loss, ranks and gradient of each sample. Reference: trainer/loss.h, in fp32. Bytes: 4
  * (8 with a teacher) + 2 in training, a logit. */
 struct kernel_loss {
-    const float *logits;              /* [batch][pitch] */
-    const float *teacher;             /* [batch][pitch]; NULL: none */
-    const struct chunk_label *labels; /* [batch] */
-    uint16_t *gradient;               /* [batch][pitch], pads zero; NULL: not wanted */
-    float *losses;                    /* [batch][4]: loss, top-1, top-5, counted */
+    const struct kernel_control *control;
+    const int *flags;                    /* which factor; [KERNEL_FLAGS] */
+    const float *logits;                 /* [batch][pitch] */
+    const float *teacher;                /* [batch][pitch]; NULL: none */
+    const struct chunk_label *labels[2]; /* by turn: [batch] */
+    uint16_t *gradient;                  /* [batch][pitch], pads zero; NULL: not wanted */
+    float *losses;                       /* [batch][4]: loss, top-1, top-5, counted */
     int batch, samples, classes, pitch;
     double off, on; /* of the target: off everywhere, on more at the label */
     double hard_weight, soft_weight, temperature;
-    double factor; /* of the gradient */
 };
 cudaError_t kernel_loss(const struct kernel_loss *args, cudaStream_t stream);
 
@@ -77,20 +113,25 @@ struct kernel_finite {
 };
 cudaError_t kernel_finite(const struct kernel_finite *args, cudaStream_t stream);
 
+/* What is told of a step. */
+struct kernel_report {
+    float sums[4]; /* loss, top-1, top-5, samples */
+    uint32_t bad, pads[3];
+};
+
 /* NAG on fp32 master weights, whose fp16 copy is renewed, and running statistics. Bytes: 22 a
  * trained value (w, v, slot read; w, v, half written). Reference: update_ref_nag and
- * update_ref_running. Does nothing when skip is set and *flag is. */
+ * update_ref_running. Moves nothing when skip is set and flags[KERNEL_BAD] is. */
 struct kernel_update {
+    const struct kernel_control *control;
+    const int *flags; /* [KERNEL_FLAGS] */
     float *values, *momenta;
     const float *slot;
     uint16_t *halves;
     const struct kernel_chunk *chunks;
     int chunk_total;
-    const int *flag;
-    int skip;
-    float lr, head_lr, momentum, grad_scale;
-    float matrix_decay, vector_decay; /* of weights; of biases, gammas and betas */
-    float running_momentum, micro_batches;
+    const float *sums;            /* [4], of the slot */
+    struct kernel_report *report; /* NULL: not wanted */
 };
 cudaError_t kernel_update(const struct kernel_update *args, cudaStream_t stream);
 
@@ -112,6 +153,7 @@ cudaError_t kernel_cast(const struct kernel_cast *args, cudaStream_t stream);
 
 /* average = decay average + (1 - decay) values; its fp16 copy too. Bytes: 14 a value. */
 struct kernel_average {
+    const int *bad; /* not NULL: does nothing when it is set, for the values did not move */
     float *average;
     uint16_t *halves;
     const float *values;

@@ -72,7 +72,10 @@ __global__ static void loss(const struct kernel_loss args)
 {
     __shared__ double shared[WARPS];
     int sample = blockIdx.x;
-    const struct chunk_label label = args.labels[sample < args.samples ? sample : 0];
+    const uint32_t turn = args.control->turn;
+    const double factor = args.control->values[turn].factor[args.flags[KERNEL_BAD_BEFORE] != 0];
+    const struct chunk_label *labels = turn ? args.labels[1] : args.labels[0];
+    const struct chunk_label label = labels[sample < args.samples ? sample : 0];
     if (sample >= args.samples || label.a == CHUNK_LABEL_MASKED) {
         clear(args, sample);
         return;
@@ -99,8 +102,7 @@ __global__ static void loss(const struct kernel_loss args)
             gradient += args.soft_weight * args.temperature * (probability(soft, z[i]) - q);
         }
         if (args.gradient)
-            args.gradient[(size_t)sample * args.pitch + i] =
-                to_half((float)(args.factor * gradient));
+            args.gradient[(size_t)sample * args.pitch + i] = to_half((float)(factor * gradient));
     }
     double total = args.hard_weight * block_reduce<false>(hard_loss, shared);
     if (r)

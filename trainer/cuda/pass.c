@@ -5,20 +5,16 @@
 #include "common/err.h"
 #include "trainer/checks.h"
 #include "trainer/cuda/cuda.h"
+#include "trainer/cuda/ranges.h"
 
 /* One run. */
 struct pass {
     struct program *program;
-    const struct batch *batch;
-    int slot;
-    double loss_factor;
+    int samples, slot;
     void (*bucket_ready)(void *user, int bucket);
     void *user;
-    /* What arrived, on the device; a teacher reads its student's. */
-    const void *pixels;
-    const struct chunk_label *labels;
-    const float *offsets;
-    const float *teacher; /* logits */
+    struct arrival arrival; /* a teacher reads its student's */
+    const float *teacher;   /* logits */
 };
 
 static cudaStream_t compute_of(const struct pass *pass)
@@ -35,17 +31,20 @@ static int run_input(const struct pass *pass, const struct step *step)
 {
     const struct net *net = pass->program->net;
     const struct input_format *input = &pass->program->config.input;
-    struct kernel_unpack args = {.pixels = pass->pixels,
-                                 .labels = pass->labels,
-                                 .offsets = pass->offsets,
+    struct kernel_unpack args = {.control = pass->arrival.control,
                                  .out = place_of(pass, step, GRAPH_OUT),
                                  .batch = pass->program->config.batch,
-                                 .samples = pass->batch->samples,
+                                 .samples = pass->samples,
                                  .image_pixels = net->size_px * net->size_px,
                                  .channels = net->channels,
                                  .lanes = layout_padded(net->channels),
                                  .bytes = input->bytes,
                                  .chunk_size = input->chunk_size};
+    for (int turn = 0; turn < 2; turn++) {
+        args.pixels[turn] = pass->arrival.pixels[turn];
+        args.labels[turn] = pass->arrival.labels[turn];
+        args.offsets[turn] = pass->arrival.offsets[turn];
+    }
     memcpy(args.mean, input->mean, sizeof args.mean);
     memcpy(args.std, input->std, sizeof args.std);
     return cuda_check(kernel_unpack(&args, compute_of(pass)), "unpacking pixels");
@@ -83,17 +82,16 @@ static int run_freeze(const struct pass *pass, const struct step *step)
     return cuda_check(kernel_fold(&args, compute_of(pass)), "scaling by frozen BN");
 }
 
-/* Inference: BN goes into the weights when they have moved. */
-static int fold_moved(const struct pass *pass)
+int pass_cuda_fold(struct program *program)
 {
-    struct program *program = pass->program;
     if (program_trains(program) || program->version == program->state->version ||
         program->fold_total == 0)
         return 0;
     struct kernel_fold args = fold_of(program);
     args.folded = program_cuda_block(program, program->schedule->folded);
     program->version = program->state->version;
-    return cuda_check(kernel_fold(&args, compute_of(pass)), "folding BN into the weights");
+    return cuda_check(kernel_fold(&args, program->state->backend->compute),
+                      "folding BN into the weights");
 }
 
 static int run_fc(const struct pass *pass, const struct step *step)
@@ -118,13 +116,15 @@ static int run_loss(const struct pass *pass)
     int classes = program->net->classes;
     double off = epsilon / (config->smoothing_over_k ? classes : classes - 1);
     const struct kernel_loss args = {
+        .control = pass->arrival.control,
+        .flags = state->flags,
         .logits = program_cuda_block(program, schedule->logits),
         .teacher = distils ? pass->teacher : NULL,
-        .labels = pass->labels,
+        .labels = {pass->arrival.labels[0], pass->arrival.labels[1]},
         .gradient = program_cuda_block(program, schedule->dlogits),
         .losses = program_cuda_block(program, schedule->losses),
         .batch = program->config.batch,
-        .samples = pass->batch->samples,
+        .samples = pass->samples,
         .classes = classes,
         .pitch = layout_padded(classes),
         .off = off,
@@ -132,7 +132,6 @@ static int run_loss(const struct pass *pass)
         .hard_weight = distils ? config->kd_hard_weight : 1,
         .soft_weight = config->kd_soft_weight,
         .temperature = distils ? config->kd_temperature : 1,
-        .factor = pass->loss_factor,
     };
     const struct kernel_sum_losses sum = {.dst = state_slot(state, pass->slot) +
                                                  state->layout->statistics_end,
@@ -213,55 +212,20 @@ static int run_step(const struct pass *pass, int index)
 
 static int run_steps(const struct pass *pass)
 {
-    pass->program->samples = pass->batch->samples;
-    int code = fold_moved(pass);
-    for (int i = 0; i < pass->program->schedule->step_count && !code; i++)
-        code = run_step(pass, i);
+    struct program *program = pass->program;
+    int steps = program->schedule->step_count;
+    program->samples = pass->samples;
+    int code = pass_cuda_fold(program);
+    for (int i = 0; i < steps && !code; i++) {
+        code = profile_cuda_mark(program, i);
+        range_begin(program, i);
+        if (!code)
+            code = run_step(pass, i);
+        range_end();
+    }
+    if (!code)
+        code = profile_cuda_mark(program, steps);
     return code;
-}
-
-/* Brings the batch to the device, on the stream for that, behind the reader of two runs ago. */
-static int copy_input(struct pass *pass)
-{
-    struct program *program = pass->program;
-    const struct schedule *schedule = program->schedule;
-    const struct backend *backend = program->state->backend;
-    const struct batch *batch = pass->batch;
-    int turn = (int)(program->runs % 2);
-    size_t samples = (size_t)batch->samples;
-    void *pixels = program_cuda_block(program, schedule->pixels[turn]);
-    void *labels = program_cuda_block(program, schedule->labels[turn]);
-    void *offsets = program_cuda_block(program, schedule->offsets[turn]);
-    cudaError_t error = cudaSuccess;
-    if (program->runs >= 2)
-        error = cudaStreamWaitEvent(backend->copy, program->unpacked[turn], 0);
-    if (!error)
-        error = cudaMemcpyAsync(pixels, batch->pixels,
-                                schedule->pixel_bytes / (size_t)schedule->batch * samples,
-                                cudaMemcpyHostToDevice, backend->copy);
-    if (!error)
-        error = cudaMemcpyAsync(labels, batch->labels, samples * sizeof *batch->labels,
-                                cudaMemcpyHostToDevice, backend->copy);
-    if (!error && offsets)
-        error = cudaMemcpyAsync(offsets, batch->offsets, samples * sizeof *batch->offsets,
-                                cudaMemcpyHostToDevice, backend->copy);
-    if (!error)
-        error = cudaEventRecord(program->copied[turn], backend->copy);
-    if (!error)
-        error = cudaStreamWaitEvent(backend->compute, program->copied[turn], 0);
-    pass->pixels = pixels;
-    pass->labels = labels;
-    pass->offsets = offsets;
-    return cuda_check(error, "copying a batch");
-}
-
-/* What arrived has been read; its place is free for the run after the next one. */
-static int release_input(const struct pass *pass)
-{
-    struct program *program = pass->program;
-    int turn = (int)(program->runs++ % 2);
-    return cuda_check(cudaEventRecord(program->unpacked[turn], compute_of(pass)),
-                      "recording an event");
 }
 
 static int run_teacher(struct pass *pass)
@@ -276,34 +240,72 @@ static int run_teacher(struct pass *pass)
     return run_steps(&taught);
 }
 
+/* The program, and before it the teacher. */
+static int run_both(struct pass *pass)
+{
+    struct state *state = pass->program->state;
+    if (pass->slot == state->updated_slot)
+        state->updated_slot = -1;
+    int code = run_teacher(pass);
+    return code ? code : run_steps(pass);
+}
+
+static int set_factor(const struct program *program, double loss_factor)
+{
+    const struct kernel_set set = {.control = program->input->control,
+                                   .turn = (uint32_t)program->input->turn,
+                                   .values = {.factor = {loss_factor, loss_factor}}};
+    return cuda_check(kernel_set(&set, program->state->backend->compute), "setting a factor");
+}
+
 int pass_cuda_run(struct program *program, const struct batch *batch, int slot, double loss_factor,
                   void (*bucket_ready)(void *user, int bucket), void *user)
 {
+    struct state *state = program->state;
+    struct steps *steps = program->steps;
+    if (!batch && steps && state->stepping == steps)
+        return pass_cuda_queue(program, steps->queued++, slot, bucket_ready, user);
+    if (!batch)
+        return err_set(ERR_ARG, "a run outside of a step needs a batch");
     struct pass pass = {.program = program,
-                        .batch = batch,
+                        .samples = batch->samples,
                         .slot = slot,
-                        .loss_factor = loss_factor,
+                        .bucket_ready = bucket_ready,
+                        .user = user,
+                        .arrival = input_cuda_arrival(program->input, 0)};
+    int code = checks_batch(batch, &program->config, program->net, slot, state->slot_total);
+    if (!code)
+        code = input_cuda_load(program->input, 0, batch);
+    if (!code)
+        code = input_cuda_arrive(program->input);
+    if (!code)
+        code = set_factor(program, loss_factor);
+    if (!code)
+        code = run_both(&pass);
+    if (!code)
+        code = profile_cuda_add(program);
+    return code ? code : input_cuda_release(program->input);
+}
+
+int pass_cuda_queue(struct program *program, int place, int slot,
+                    void (*bucket_ready)(void *user, int bucket), void *user)
+{
+    struct pass pass = {.program = program,
+                        .samples = program->config.batch,
+                        .slot = slot,
                         .bucket_ready = bucket_ready,
                         .user = user};
-    int code =
-        checks_batch(batch, &program->config, program->net, slot, program->state->slot_total);
-    if (!code)
-        code = copy_input(&pass);
-    if (!code && slot == program->state->updated_slot)
-        program->state->updated_slot = -1;
-    if (!code)
-        code = run_teacher(&pass);
-    if (!code)
-        code = run_steps(&pass);
-    return code ? code : release_input(&pass);
+    if (place >= program->input->micro_batches)
+        return err_set(ERR_ARG, "a step has %d micro-batches and no more",
+                       program->input->micro_batches);
+    pass.arrival = input_cuda_arrival(program->input, place);
+    int code = checks_slot(slot, program->state->slot_total);
+    return code ? code : run_both(&pass);
 }
 
 int pass_cuda_inputs_read(struct program *program)
 {
-    if (program->runs == 0)
-        return 0;
-    cudaError_t error = cudaEventSynchronize(program->copied[(program->runs - 1) % 2]);
-    return cuda_check(error, "waiting for a copy");
+    return input_cuda_read(program->input);
 }
 
 int pass_cuda_logits(float *dst, struct program *program)

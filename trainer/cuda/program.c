@@ -49,19 +49,27 @@ static int check_teacher(const struct program *program)
 /* Bytes of all blocks at another batch; 0 when it cannot be. */
 static size_t bytes_at(const struct program *program, int batch)
 {
+    struct program_config config = program->config;
     struct schedule *schedule;
+    config.batch = batch;
     if (fit_cuda_schedule(&schedule, program, batch))
         return 0;
-    size_t bytes = schedule_bytes(schedule);
+    size_t bytes = schedule_bytes(schedule) + input_cuda_bytes(&config, program->net);
     schedule_close(schedule);
     return bytes;
+}
+
+/* Of all that grows with the batch. */
+static size_t bytes_of(const struct program *program)
+{
+    return schedule_bytes(program->schedule) + input_cuda_bytes(&program->config, program->net);
 }
 
 /* Memory is out: how much is wanted and free, and the largest batch that would do. */
 static int too_large(const struct program *program, size_t wanted, size_t free_bytes)
 {
     int low = 0, high = program->config.batch;
-    size_t overhead = wanted - schedule_bytes(program->schedule);
+    size_t overhead = wanted - bytes_of(program);
     while (high - low > 1) {
         int middle = low + (high - low) / 2;
         size_t bytes = bytes_at(program, middle);
@@ -203,24 +211,14 @@ static int upload_folds(struct program *program)
     return code;
 }
 
-static int make_events(struct program *program)
-{
-    cudaError_t error = cudaSuccess;
-    for (int i = 0; i < 2 && !error; i++) {
-        error = cudaEventCreateWithFlags(&program->copied[i], cudaEventDisableTiming);
-        if (!error)
-            error = cudaEventCreateWithFlags(&program->unpacked[i], cudaEventDisableTiming);
-    }
-    return cuda_check(error, "making an event");
-}
-
 static void tell_memory(const struct program *program)
 {
     log_info("GPU memory for %s, %s, micro-batch %d: %.0f MiB of maps and gradients, %.0f MiB of "
-             "workspace",
+             "workspace, %.0f MiB for what arrives",
              program->net->model, program_trains(program) ? "training" : "inference",
              program->config.batch, (double)schedule_bytes(program->schedule) / mib,
-             (double)program->workspace_bytes / mib);
+             (double)program->workspace_bytes / mib,
+             (double)input_cuda_bytes(&program->config, program->net) / mib);
 }
 
 static int allocate(struct program *program)
@@ -229,10 +227,15 @@ static int allocate(struct program *program)
     size_t fc = fc_cuda_workspace(program->fc);
     if (fc > program->workspace_bytes)
         program->workspace_bytes = fc;
-    int code = program_cuda_check_memory(program, blocks + program->workspace_bytes);
+    int code = program_cuda_check_memory(program, bytes_of(program) + program->workspace_bytes);
     if (!code)
         code = cuda_alloc(&program->memory, program->state->backend,
                           blocks + program->workspace_bytes, "a program");
+    if (!code)
+        code = input_cuda_open(&program->input, program->state->backend, &program->config,
+                               program->net);
+    if (!code && program_trains(program))
+        code = steps_cuda_open(&program->steps, program);
     if (!code) {
         program->workspace = program->memory + blocks;
         tell_memory(program);
@@ -280,7 +283,7 @@ static int compile(struct program *program)
         code = upload_gathers(program);
     if (!code)
         code = upload_folds(program);
-    return code ? code : make_events(program);
+    return code;
 }
 
 int program_cuda_open(struct program **out, struct state *state,
@@ -317,11 +320,9 @@ void program_cuda_close(struct program *program)
     for (int i = 0; program->packs && i < program->schedule->step_count; i++)
         if (program->packs[i])
             cudnnBackendDestroyDescriptor(program->packs[i]);
-    const cudaEvent_t events[] = {program->copied[0], program->copied[1], program->unpacked[0],
-                                  program->unpacked[1]};
-    for (size_t i = 0; i < sizeof events / sizeof events[0]; i++)
-        if (events[i])
-            cudaEventDestroy(events[i]);
+    steps_cuda_close(program->steps);
+    profile_cuda_close(program->profile);
+    input_cuda_close(program->input);
     void *const memory[] = {program->memory, program->gathers, program->folds};
     for (size_t i = 0; i < sizeof memory / sizeof memory[0]; i++)
         if (memory[i])
@@ -339,5 +340,5 @@ void program_cuda_close(struct program *program)
 
 size_t program_cuda_bytes(const struct program *program)
 {
-    return schedule_bytes(program->schedule) + program->workspace_bytes;
+    return bytes_of(program) + program->workspace_bytes;
 }

@@ -136,22 +136,14 @@ static void find_gradients(struct building *building)
     }
 }
 
-/* What arrives from the host, and what is read there afterwards. */
-static void want_shared(struct building *building, const struct program_config *config)
+/* What is read on the host afterwards, and what several steps use. */
+static void want_shared(struct building *building)
 {
     struct schedule *schedule = building->schedule;
     struct arena *arena = schedule->arena;
     const struct net *net = building->net;
-    size_t batch = (size_t)schedule->batch, size = (size_t)net->size_px;
+    size_t batch = (size_t)schedule->batch;
     size_t logits = batch * (size_t)layout_padded(net->classes);
-    schedule->pixel_bytes = batch * size * size * (size_t)net->channels *
-                            (config->input.bytes ? sizeof(uint8_t) : sizeof(uint16_t));
-    for (int i = 0; i < 2; i++) {
-        schedule->pixels[i] = arena_want(arena, schedule->pixel_bytes, 0, 0);
-        schedule->labels[i] = arena_want(arena, batch * sizeof(struct chunk_label), 0, 0);
-        schedule->offsets[i] =
-            config->input.bytes ? arena_want(arena, batch * 3 * sizeof(float), 0, 0) : -1;
-    }
     schedule->folded =
         schedule->trains
             ? -1
@@ -163,10 +155,7 @@ static void want_shared(struct building *building, const struct program_config *
 
 static void keep_shared(struct schedule *schedule)
 {
-    const int kept[] = {schedule->pixels[0], schedule->pixels[1],  schedule->labels[0],
-                        schedule->labels[1], schedule->offsets[0], schedule->offsets[1],
-                        schedule->folded,    schedule->logits,     schedule->dlogits,
-                        schedule->losses};
+    const int kept[] = {schedule->folded, schedule->logits, schedule->dlogits, schedule->losses};
     for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++)
         arena_extend(schedule->arena, kept[i], schedule->step_count);
 }
@@ -197,7 +186,7 @@ int schedule_open(struct schedule **out, const struct net *net, const struct lay
         .schedule = schedule, .net = net, .scheme = scheme, .nodes = nodes, .forms = forms};
     find_gradients(&building);
     schedule_choose(&building);
-    want_shared(&building, config);
+    want_shared(&building);
     schedule_forward(&building);
     if (schedule->trains)
         schedule_backward(&building);

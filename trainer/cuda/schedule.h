@@ -75,10 +75,8 @@ struct schedule {
     struct gather *gathers;
     int gather_count, gather_room;
     struct arena *arena; /* planned, not allocated */
-    size_t pixel_bytes;  /* of a whole micro-batch as it arrives */
 
-    /* Blocks of the arena that live throughout. Two of what arrives, in turn. */
-    int pixels[2], labels[2], offsets[2];
+    /* Blocks of the arena that live throughout. */
     int folded, logits, dlogits, losses;
     int forms[FORM_SHORTCUT + 1]; /* how many BNs of the batch became what (trainer/fusion.h) */
     int code;                     /* of building it */

@@ -5,8 +5,11 @@
 #include <string.h>
 
 #include "common/err.h"
+#include "common/log.h"
 #include "trainer/checks.h"
 #include "trainer/cuda/cuda.h"
+
+static const double mib = 1 << 20;
 
 static uint32_t flags_of(const struct tensor *tensor)
 {
@@ -66,9 +69,14 @@ int state_cuda_open(struct state **out, struct backend *backend, const struct ne
             0 ||
         (code = cuda_alloc(&state->halves, backend, layout->value_count * 2, "weights")) != 0 ||
         (code = cuda_alloc(&state->slots, backend, slot_bytes, "gradients")) != 0 ||
-        (code = cuda_alloc(&state->flag, backend, sizeof *state->flag, "a flag")) != 0 ||
+        (code = cuda_alloc(&state->flags, backend, KERNEL_FLAGS * sizeof *state->flags, "flags")) !=
+            0 ||
+        (code = cuda_alloc(&state->control, backend, sizeof *state->control, "an update")) != 0 ||
         (code = upload_chunks(state)) != 0)
         goto fail;
+    log_info("GPU memory for the weights of %s, their momentum and %d slots of gradients: %.0f MiB",
+             net->model, slots,
+             (double)(layout->value_count * 6 + layout->gradient_count * 4 + slot_bytes) / mib);
     *out = state;
     return 0;
 fail:
@@ -86,8 +94,8 @@ void state_cuda_close(struct state *state)
         if (state->ready[i])
             cudaEventDestroy(state->ready[i]);
     free(state->ready);
-    void *const memory[] = {state->values, state->momenta, state->halves,
-                            state->slots,  state->flag,    state->chunks};
+    void *const memory[] = {state->values, state->momenta, state->halves, state->slots,
+                            state->flags,  state->control, state->chunks};
     for (size_t i = 0; i < sizeof memory / sizeof memory[0]; i++)
         if (memory[i])
             cudaFree(memory[i]);
@@ -225,45 +233,60 @@ int state_cuda_slot_get(float *dst, struct state *state, int slot, int tensor)
     return download(dst, state, state_slot(state, slot) + state->layout->at[tensor], tensor);
 }
 
+/* Outside of a step its numbers are set first. */
+static int set_update(struct state *state, const struct update *update)
+{
+    const struct kernel_set set = {
+        .control = state->control, .flags = state->flags, .values = steps_cuda_values(update)};
+    state->skips = update->skip_nonfinite;
+    return cuda_check(kernel_set(&set, state->backend->compute), "setting an update");
+}
+
 int state_cuda_update(struct state *state, int slot, const struct update *update)
 {
-    if (checks_slot(slot, state->slot_total))
-        return ERR_ARG;
+    struct steps *steps = state->stepping;
+    int code = checks_slot(slot, state->slot_total);
+    if (!code && !update && !steps)
+        code = err_set(ERR_ARG, "an update outside of a step needs its numbers");
+    if (!code && update)
+        code = set_update(state, update);
+    if (code)
+        return code;
     cudaStream_t compute = state->backend->compute;
-    const struct kernel_finite finite = {state_slot(state, slot), state->layout->statistics_end,
-                                         state->flag};
+    const float *values = state_slot(state, slot);
+    const struct kernel_finite finite = {values, state->layout->statistics_end,
+                                         &state->flags[KERNEL_BAD]};
     const struct kernel_update step = {
+        .control = update ? state->control : steps->program->input->control,
+        .flags = state->flags,
         .values = state->values,
         .momenta = state->momenta,
-        .slot = state_slot(state, slot),
+        .slot = values,
         .halves = state->halves,
         .chunks = state->chunks,
         .chunk_total = state->chunk_total,
-        .flag = state->flag,
-        .skip = update->skip_nonfinite,
-        .lr = (float)update->lr,
-        .head_lr = (float)(update->head_lr != 0 ? update->head_lr : update->lr),
-        .momentum = (float)update->momentum,
-        .matrix_decay = (float)update->weight_decay,
-        .vector_decay = (float)(update->no_bias_decay ? 0 : update->weight_decay),
-        .grad_scale = (float)update->grad_scale,
-        .running_momentum = NET_BN_MOMENTUM,
-        .micro_batches = (float)update->micro_batches,
+        .sums = values + state->layout->statistics_end,
+        .report = update ? NULL : steps->report,
     };
-    cudaError_t error = cudaMemsetAsync(state->flag, 0, sizeof *state->flag, compute);
-    if (!error)
-        error = kernel_finite(&finite, compute);
+    cudaError_t error = kernel_finite(&finite, compute);
     if (!error)
         error = kernel_update(&step, compute);
-    state->updated_slot = slot;
+    if (update)
+        state->updated_slot = slot;
+    else
+        steps->slot = slot;
     state->version++;
     return cuda_check(error, "updating the weights");
 }
 
 int state_cuda_average(struct state *average, struct state *state, double decay)
 {
-    const struct kernel_average args = {average->values, average->halves, state->values,
-                                        state->layout->value_count, (float)decay};
+    const struct kernel_average args = {.bad = state->skips ? &state->flags[KERNEL_BAD] : NULL,
+                                        .average = average->values,
+                                        .halves = average->halves,
+                                        .values = state->values,
+                                        .count = state->layout->value_count,
+                                        .decay = (float)decay};
     average->version++;
     return cuda_check(kernel_average(&args, state->backend->compute), "averaging the weights");
 }
@@ -279,7 +302,8 @@ int state_cuda_metrics(struct batch_metrics *metrics, struct state *state, int s
         cudaMemcpyAsync(sums, state_slot(state, slot) + state->layout->statistics_end, sizeof sums,
                         cudaMemcpyDeviceToHost, compute);
     if (!error && slot == state->updated_slot)
-        error = cudaMemcpyAsync(&bad, state->flag, sizeof bad, cudaMemcpyDeviceToHost, compute);
+        error = cudaMemcpyAsync(&bad, &state->flags[KERNEL_BAD], sizeof bad, cudaMemcpyDeviceToHost,
+                                compute);
     if (!error)
         error = cudaStreamSynchronize(compute);
     if (error)

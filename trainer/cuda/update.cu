@@ -36,12 +36,18 @@ __device__ static void nag(float &w, float &v, float gradient, const struct rate
     w -= rates.lr * (g + rates.momentum * v);
 }
 
-__device__ static void update_trained(const struct kernel_update &args,
-                                      const struct kernel_chunk &chunk, size_t at)
+__device__ static struct rates rates_of(const struct kernel_update &args, uint32_t flags)
 {
-    const struct rates rates = {chunk.flags & UPDATE_HEAD ? args.head_lr : args.lr, args.momentum,
-                                chunk.flags & UPDATE_MATRIX ? args.matrix_decay : args.vector_decay,
-                                args.grad_scale};
+    const struct kernel_values &values = args.control->values[args.control->turn];
+    const struct rates rates = {flags & UPDATE_HEAD ? values.head_lr : values.lr, values.momentum,
+                                flags & UPDATE_MATRIX ? values.matrix_decay : values.vector_decay,
+                                values.grad_scale[args.flags[KERNEL_BAD_BEFORE] != 0]};
+    return rates;
+}
+
+__device__ static void update_trained(const struct kernel_update &args, const struct rates &rates,
+                                      size_t at)
+{
     float4 w = *(float4 *)(args.values + at), v = *(float4 *)(args.momenta + at);
     const float4 g = *(const float4 *)(args.slot + at);
     nag(w.x, v.x, g.x, rates);
@@ -53,25 +59,39 @@ __device__ static void update_trained(const struct kernel_update &args,
     *(uint2 *)(args.halves + at) = make_uint2(to_halves(w.x, w.y), to_halves(w.z, w.w));
 }
 
-__device__ static void update_running(const struct kernel_update &args, size_t at)
+__device__ static void update_running(const struct kernel_update &args,
+                                      const struct kernel_values &values, size_t at)
 {
     for (size_t i = at; i < at + 4; i++) {
-        float batch = args.slot[i] / args.micro_batches;
-        args.values[i] += args.running_momentum * (batch - args.values[i]);
+        float batch = args.slot[i] / values.micro_batches;
+        args.values[i] += values.running_momentum * (batch - args.values[i]);
     }
+}
+
+__device__ static void report(const struct kernel_update &args)
+{
+    for (int i = 0; i < 4; i++)
+        args.report->sums[i] = args.sums[i];
+    args.report->bad = args.flags[KERNEL_BAD] != 0;
+    for (int i = 0; i < 3; i++)
+        args.report->pads[i] = 0;
 }
 
 __global__ static void update(const struct kernel_update args)
 {
-    if (args.skip && *args.flag)
+    if (args.report && blockIdx.x == 0 && threadIdx.x == 0)
+        report(args);
+    const struct kernel_values &values = args.control->values[args.control->turn];
+    if (values.skip && args.flags[KERNEL_BAD])
         return;
     const struct kernel_chunk chunk = args.chunks[blockIdx.x];
+    const struct rates rates = rates_of(args, chunk.flags);
     for (uint32_t i = 4 * threadIdx.x; i < chunk.count; i += 4 * THREADS) {
         size_t at = (size_t)chunk.at + i;
         if (chunk.flags & UPDATE_TRAINED)
-            update_trained(args, chunk, at);
+            update_trained(args, rates, at);
         else
-            update_running(args, at);
+            update_running(args, values, at);
     }
 }
 
@@ -116,6 +136,8 @@ cudaError_t kernel_cast(const struct kernel_cast *args, cudaStream_t stream)
 
 __global__ static void average(const struct kernel_average args)
 {
+    if (args.bad && *args.bad)
+        return;
     const float rest = 1.0f - args.decay;
     for (size_t i = thread_number(); i < args.count / 4; i += thread_total()) {
         float4 a = ((float4 *)args.average)[i];

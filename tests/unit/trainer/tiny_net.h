@@ -26,6 +26,8 @@ struct tiny_case {
     int freeze; /* stages for net_freeze, or one of the below */
     struct loss_config loss;
     bool teacher; /* a second net of the same shape teaches */
+    int micro_batches;
+    size_t bucket_bytes;
 };
 
 static inline int tiny_conv(struct build *build, int input, int residual, int channels, int kernel,
@@ -292,8 +294,12 @@ static inline int tiny_open(struct tiny *tiny, const struct backend_ops *ops,
         code = tiny_fill_state(ops, tiny->state, tiny->net, &random);
     if (!code && what->teacher)
         code = tiny_teacher(tiny, what, &random);
-    const struct program_config config = {
-        .mode = PROGRAM_TRAIN, .batch = what->batch, .loss = what->loss, .teacher = tiny->teacher};
+    const struct program_config config = {.mode = PROGRAM_TRAIN,
+                                          .batch = what->batch,
+                                          .micro_batches = what->micro_batches,
+                                          .bucket_bytes = what->bucket_bytes,
+                                          .loss = what->loss,
+                                          .teacher = tiny->teacher};
     if (!code)
         code = ops->program_open(&tiny->program, tiny->state, &config);
     if (!code)
