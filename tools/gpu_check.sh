@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Everything that needs a real GPU, in one call of less than 8 minutes: the CUDA tests under compute-sanitizer, then training
-# steps beside PyTorch (channels_last, autocast, compile). Prints a table and writes it to OUT. Needs a release build with the
+# Everything that needs a real GPU, in one call of less than 8 minutes: the CUDA tests under compute-sanitizer, runs with and
+# without CUDA graphs and NCCL, which must give the same bits, then training steps beside PyTorch (channels_last, autocast, compile). Prints a table and writes it to OUT. Needs a release build with the
 # CUDA module; PyTorch is optional.
 #   tools/gpu_check.sh [BUILD] [OUT]      (default: build, gpu_check.txt)
 # TORCH_PYTHON: a Python with torch and timm (default: python3). NETS: what is timed, "MODEL BATCH" a line. Exit status 77: there
@@ -60,6 +60,37 @@ if [ -n "$sanitizer" ]; then
 else
     tell "not run compute-sanitizer: it is not here"
 fi
+
+# --- whole steps: as one CUDA graph, queued anew, and through NCCL with one rank: the same bits ---
+runs=$out.runs
+rm -rf "$runs"
+train() { # train NAME [OPTION...]
+    run=$1
+    shift
+    timeout "$(left)" "$build/trainer/satchel-trainer" --loaders synthetic --device cuda --precision fp16 --model resnet18d --size 64 --resize-short 64 \
+        --total-batch 64 --micro-batch 32 --epochs 1 --lr 0.02 --max-steps 20 --out "$runs/$run" "$@"
+}
+same() { # same NAME NAME: their weights
+    cmp "$runs/$1/last.safetensors" "$runs/$2/last.safetensors"
+}
+captured() { train captured && [ "$(grep -c '"event":"step"' "$runs/captured/metrics.jsonl")" = 20 ]; }
+again() { train again && same captured again; }
+queued() { train queued --cuda-graph no && same captured queued; }
+nccl() { SATCHEL_NCCL=1 train nccl && same captured nccl; }
+for part in captured again queued nccl; do
+    [ "$part" != nccl ] || [ -f "$build/trainer/satchel-nccl.so" ] || {
+        tell "not run NCCL with one rank: '$build' has no module for it"
+        continue
+    }
+    if "$part" >"$out.log" 2>&1; then
+        tell "ok      20 steps of resnet18d, $part"
+    else
+        tell "FAILED  20 steps of resnet18d, $part"
+        tail -20 "$out.log" | tee -a "$out"
+        failed=$((failed + 1))
+    fi
+done
+rm -rf "$runs"
 
 # --- speed ---
 step() { # step MODEL BATCH
