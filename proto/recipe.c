@@ -140,7 +140,8 @@ static const char *const foreign_keys[] = {
     "insecure", "metrics-file", "ready-file", "decoder", "strict", "read-ahead", "shared-memory",
     /* trainer */
     "loaders", "device", "backend", "threads", "max-steps", "audit", "stall-limit", "server-keys",
-    "save-every", "check-ranks", "eval-only", "keep", "allow-change", "fusion", "autotune",
+    "save-every", "check-ranks", "cuda-graph", "eval-only", "keep", "allow-change", "fusion",
+    "autotune",
     /* inspect, preview, predict, export */
     "check", "extract", "replay", "epoch", "chunk", "ema", "isolate", "top", "logits", "csv",
     "onnx", "timm",
