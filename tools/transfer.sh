@@ -4,7 +4,7 @@
 # Fashion-MNIST's ten classes, beside training on these alone from scratch. Prints the accuracy on 2,000 other images, a line a run.
 #   tools/transfer.sh BUILD WEIGHTS.safetensors [WORK]
 # WEIGHTS: best.safetensors of `satchel-trainer --recipe cifar10`. WORK (default: a temporary directory) keeps images, stores and runs.
-#   EPOCHS (30)   SEED (0)   RECIPE (cifar10: what WEIGHTS was trained by)
+#   EPOCHS (20)   SEED (0)   RECIPE (cifar10: what WEIGHTS was trained by)   MODEL (the recipe's)
 set -eu
 [ $# -ge 2 ] || { sed -n '3,7s/^# \{0,1\}//p' "$0"; exit 2; }
 build=$(cd "$1" && pwd) weights=$(realpath "$2")
@@ -12,7 +12,7 @@ work=${3:-$(mktemp -d)}
 mkdir -p "$work"
 work=$(cd "$work" && pwd)
 cd "$(dirname "$0")/.."
-epochs=${EPOCHS:-30} seed=${SEED:-0} recipe=${RECIPE:-cifar10}
+epochs=${EPOCHS:-20} seed=${SEED:-0} recipe=${RECIPE:-cifar10}
 data=/usr/share/datasets/fashion-mnist
 [ -f "$data/train-images-idx3-ubyte.gz" ] || { echo "transfer.sh: no $data: install Debian's dataset-fashion-mnist" >&2; exit 1; }
 command -v cjpeg >/dev/null || { echo "transfer.sh: no cjpeg: install Debian's libjpeg-turbo-progs" >&2; exit 1; }
@@ -58,7 +58,8 @@ done
 run() {
     name=$1 what=$2
     shift 2
-    "$build/trainer/satchel-trainer" --loaders "ipc://$work/loader" --recipe "$recipe" --total-batch 50 --micro-batch 50 --epochs "$epochs" \
+    "$build/trainer/satchel-trainer" --loaders "ipc://$work/loader" --recipe "$recipe" ${MODEL:+--model "$MODEL"} --total-batch 50 \
+        --micro-batch 50 --epochs "$epochs" \
         --seed "$seed" --resume --out "$work/$name" "$@" 2>"$work/$name.log" >/dev/null || { tail -n 3 "$work/$name.log" >&2; exit 1; }
     awk -F'"top1":' -v what="$what" '/"event": *"done"/ { split($2, v, /[,}]/); printf "%-58s %6.2f %%\n", what, v[1] }' \
         "$work/$name/metrics.jsonl"
