@@ -4,7 +4,7 @@
 # Fashion-MNIST's ten classes, beside training on these alone from scratch. Prints the accuracy on 2,000 other images, a line a run.
 #   tools/transfer.sh BUILD WEIGHTS.safetensors [WORK]
 # WEIGHTS: best.safetensors of `satchel-trainer --recipe cifar10`. WORK (default: a temporary directory) keeps images, stores and runs.
-#   EPOCHS (20)   SEED (0)   RECIPE (cifar10: what WEIGHTS was trained by)   MODEL (the recipe's)
+#   EPOCHS (20; at least 3)   SEED (0)   RECIPE (cifar10: what WEIGHTS was trained by)   MODEL (the recipe's)
 set -eu
 [ $# -ge 2 ] || { sed -n '3,7s/^# \{0,1\}//p' "$0"; exit 2; }
 build=$(cd "$1" && pwd) weights=$(realpath "$2")
@@ -41,9 +41,15 @@ images() {
 }
 images train train 2000 100
 images val t10k 2000 2000
-[ -f "$work/train.lmdb" ] || "$build/tools/satchel-pack" --source folder "$work/train" --split train --out "$work/train.lmdb" 2>"$work/pack.log"
-[ -f "$work/val.lmdb" ] || "$build/tools/satchel-pack" --source folder "$work/val" --classes-of "$work/train.lmdb" --split val \
-    --out "$work/val.lmdb" 2>"$work/pack.log"
+# pack PART OPTION...
+pack() {
+    part=$1
+    shift
+    [ -f "$work/$part.lmdb" ] || "$build/tools/satchel-pack" --source folder "$work/$part" --split "$part" --out "$work/$part.lmdb" "$@" \
+        >"$work/pack.log" 2>&1 || { cat "$work/pack.log" >&2; exit 1; }
+}
+pack train
+pack val --classes-of "$work/train.lmdb"
 
 rm -f "$work/ready"
 "$build/loader/satchel-loader" --data "train=$work/train.lmdb" --data "val=$work/val.lmdb" --bind "ipc://$work/loader" --workers 1 \
