@@ -13,6 +13,7 @@
 
 #include "common/err.h"
 #include "proto/order.h"
+#include "tests/fault/feeds.h"
 #include "tests/fault/stream.h"
 #include "tests/unit/testing.h"
 
@@ -69,17 +70,7 @@ static struct feed *open_feed(const struct stream_loader *loaders, int count, do
                                        .prefetch_bytes = 1,
                                        .audit_share = audit_share,
                                        .poisonous = poisonous};
-    struct feed *feed;
-    if (feed_open(&feed, &config))
-        fail_msg("feed_open: %s", err_message());
-    return feed;
-}
-
-static struct feed_counts counts_of(const struct feed *feed)
-{
-    struct feed_counts counts;
-    feed_counts(&counts, feed);
-    return counts;
+    return feeds_open(&config);
 }
 
 static void pull_epoch(struct feed *feed, const struct spec *spec, uint32_t epoch)
@@ -118,7 +109,7 @@ static void expect_refusal(const char *fault, const char *value, const char *rea
     feed = open_feed(loaders, 2, 0);
     const struct feed_range range = stream_range(feed, &spec, 0);
     assert_int_equal(feed_push(feed, &range), 0);
-    stream_await(counts_of(feed).rejected == 1, 30);
+    stream_await(feeds_counts(feed).rejected == 1, 30);
     feed_close(feed);
     char *text = stream_capture_end();
     if (!strstr(text, reason))
@@ -198,9 +189,9 @@ static void honest_loaders_pass_the_audit(void **state)
     struct feed *feed = open_feed(loaders, 2, 1);
     const struct spec spec = stream_spec(SPEC_WIRE_FP16);
     pull_epoch(feed, &spec, 0);
-    stream_await(counts_of(feed).audited == counts_of(feed).chunks, 30);
-    assert_true(counts_of(feed).chunks > 0);
-    assert_int_equal(counts_of(feed).duplicates, 0);
+    stream_await(feeds_counts(feed).audited == feeds_counts(feed).chunks, 30);
+    assert_true(feeds_counts(feed).chunks > 0);
+    assert_int_equal(feeds_counts(feed).duplicates, 0);
     feed_close(feed);
     for (int i = 0; i < 2; i++)
         assert_int_equal(stream_stop(&loaders[i]), 0);
@@ -216,8 +207,8 @@ static void a_share_is_audited(void **state)
     struct feed *feed = open_feed(loaders, 2, 0.2);
     for (uint32_t epoch = 0; epoch < 3; epoch++)
         pull_epoch(feed, &spec, epoch);
-    stream_await(10 * counts_of(feed).audited >= counts_of(feed).chunks, 30);
-    assert_true(3 * counts_of(feed).audited <= counts_of(feed).chunks);
+    stream_await(10 * feeds_counts(feed).audited >= feeds_counts(feed).chunks, 30);
+    assert_true(3 * feeds_counts(feed).audited <= feeds_counts(feed).chunks);
     feed_close(feed);
     for (int i = 0; i < 2; i++)
         assert_int_equal(stream_stop(&loaders[i]), 0);
@@ -278,8 +269,8 @@ static void survive(const char *id, int epochs, int deaths)
         pull_epoch(feed, &spec, (uint32_t)epoch);
     char *text = stream_capture_end();
     unsetenv("FAULT_DAMAGED");
-    assert_int_equal(counts_of(feed).poisonous, 1);
-    assert_int_equal(counts_of(feed).substituted, epochs);
+    assert_int_equal(feeds_counts(feed).poisonous, 1);
+    assert_int_equal(feeds_counts(feed).substituted, epochs);
     feed_close(feed);
     assert_int_equal(count_deaths(loaders, LOADERS_MAX), deaths);
     snprintf(named, sizeof(named), "store train: record %s (class class", id);

@@ -16,6 +16,7 @@
 
 #include "common/err.h"
 #include "proto/keys.h"
+#include "tests/fault/feeds.h"
 #include "tests/fault/stream.h"
 #include "tests/unit/testing.h"
 
@@ -103,17 +104,7 @@ static struct feed *open_feed(const char *loaders)
                                        .prefetch_bytes = 1,
                                        .secret_key = place.trainer_key,
                                        .server_keys = place.keys};
-    struct feed *feed;
-    if (feed_open(&feed, &config))
-        fail_msg("feed_open: %s", err_message());
-    return feed;
-}
-
-static struct feed_counts counts_of(const struct feed *feed)
-{
-    struct feed_counts counts;
-    feed_counts(&counts, feed);
-    return counts;
+    return feeds_open(&config);
 }
 
 /* The line about this loader has these words. */
@@ -145,9 +136,9 @@ static void liars_are_cut_off_by_name(void **state)
     struct feed *feed = open_feed(list);
     do
         stream_check_epoch(feed, place.train);
-    while (counts_of(feed).rejected < LIE_COUNT);
+    while (feeds_counts(feed).rejected < LIE_COUNT);
     stream_check_epoch(feed, place.train); /* with the honest one alone */
-    struct feed_counts counts = counts_of(feed);
+    struct feed_counts counts = feeds_counts(feed);
     feed_close(feed);
     char *log = stream_capture_end();
     assert_int_equal(counts.rejected, LIE_COUNT);
@@ -189,8 +180,8 @@ static void dripping_bytes(void **state)
     struct feed *feed = open_feed(list);
     do
         stream_check_epoch(feed, place.train);
-    while (counts_of(feed).reasked == 0);
-    stream_await(counts_of(feed).lost > 0, 120);
+    while (feeds_counts(feed).reasked == 0);
+    stream_await(feeds_counts(feed).lost > 0, 120);
     stream_check_epoch(feed, place.train);
     feed_close(feed);
     char *log = stream_capture_end();

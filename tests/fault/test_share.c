@@ -19,6 +19,7 @@
 #include "common/file.h"
 #include "proto/frame.h"
 #include "proto/sock.h"
+#include "tests/fault/feeds.h"
 #include "tests/fault/stream.h"
 #include "tests/unit/testing.h"
 
@@ -63,17 +64,7 @@ static struct feed *open_feed(const char *loaders, bool inline_pixels)
                                        .stall_limit_seconds = 60,
                                        .prefetch_bytes = 1,
                                        .inline_pixels = inline_pixels};
-    struct feed *feed;
-    if (feed_open(&feed, &config))
-        fail_msg("feed_open: %s", err_message());
-    return feed;
-}
-
-static struct feed_counts counts_of(const struct feed *feed)
-{
-    struct feed_counts counts;
-    feed_counts(&counts, feed);
-    return counts;
+    return feeds_open(&config);
 }
 
 static void pull_epoch(const char *endpoint, bool inline_pixels)
@@ -163,7 +154,7 @@ static void loaders_are_killed(void **state)
         start_at(victim, endpoint, NULL);
         stream_pull(feed, batches - before, &receipt);
         stream_assert_equal(receipt, stream_offline_receipt(place.train, &spec, epoch));
-        stream_await(counts_of(feed).loaders == 2, 30);
+        stream_await(feeds_counts(feed).loaders == 2, 30);
     }
     for (int i = 0; i < 2; i++)
         stream_kill(&loaders[i]);
@@ -379,7 +370,7 @@ static void lie(enum lie kind, const char *says, bool refused)
         popped++;
         feed_release(feed, &batch);
     }
-    const struct feed_counts counts = counts_of(feed);
+    const struct feed_counts counts = feeds_counts(feed);
     feed_close(feed);
     char *text = stream_capture_end();
     atomic_store(&liar.end, true);

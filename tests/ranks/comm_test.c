@@ -8,20 +8,12 @@
 
 #include "common/err.h"
 #include "common/log.h"
+#include "tests/ranks/check.h"
 #include "tests/unit/testing.h"
 #include "trainer/accumulate.h"
 #include "trainer/comm.h"
 
 static int failures;
-
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            failures++;                                                                            \
-            log_error("rank %d: %s (line %d): %s", comm->rank, #condition, __LINE__,               \
-                      err_message());                                                              \
-        }                                                                                          \
-    } while (0)
 
 /* Rank r's part: what r alone knows, drawn from its number. */
 static float part(int rank, size_t count, size_t i, bool whole)

@@ -8,25 +8,17 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "tests/ranks/check.h"
 #include "tests/unit/trainer/tiny_net.h"
 #include "trainer/comm.h"
 #include "trainer/module.h"
+
+static int failures;
 
 enum { STEPS = 4, BATCH = 4, RANKS_MAX = 8 };
 
 static const struct tiny_case small = {"resnet8d-w8", NULL,        16,    3, 10,  BATCH,
                                        TINY_FREE,     TINY_SMOOTH, false, 1, 4096};
-
-static int failures;
-
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            failures++;                                                                            \
-            log_error("rank %d: %s (line %d): %s", comm->rank, #condition, __LINE__,               \
-                      err_message());                                                              \
-        }                                                                                          \
-    } while (0)
 
 struct run {
     struct tiny tiny;
