@@ -128,8 +128,10 @@ int class_names_read(char ***out, const char *path, char *const *class_ids, size
     if (code)
         goto fail;
     copy = strdup(text);
-    code = copy ? by_id(names, &complete, copy, class_ids, count)
-                : err_set(ERR_NOMEM, "out of memory");
+    if (!copy)
+        code = err_set(ERR_NOMEM, "out of memory");
+    else if (class_ids)
+        code = by_id(names, &complete, copy, class_ids, count);
     if (!code && !complete) {
         clear(names, count);
         code = by_line(names, text, count);

@@ -79,7 +79,8 @@ int pack_run(struct pack_result *result, const struct source *source,
 void pack_result_release(struct pack_result *result);
 
 /* Class names from a file: "ID NAME" lines where all the source's ids are first words, else one
- * name per line in the order of the classes. names: [count], NULL-free, freed by class_names_free.
+ * name per line in the order of the classes (class_ids NULL: always). names: [count], NULL-free,
+ * freed by class_names_free.
  */
 int class_names_read(char ***names, const char *path, char *const *class_ids, size_t count);
 void class_names_free(char **names, size_t count);

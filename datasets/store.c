@@ -447,6 +447,13 @@ static uint32_t label_of(const struct store_meta *meta, uint32_t id)
     return label;
 }
 
+const char *store_class_name(const struct store_meta *meta, uint32_t label)
+{
+    if (label >= meta->class_count)
+        return NULL;
+    return *meta->class_names[label] ? meta->class_names[label] : meta->class_ids[label];
+}
+
 const char *store_class_of(const struct store *store, uint32_t id)
 {
     const struct store_meta *meta = &store->meta.values;

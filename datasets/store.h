@@ -70,6 +70,9 @@ const struct store_meta *store_meta(const struct store *store);
 const char *store_path(const struct store *store);
 uint64_t store_tag(const struct store *store); /* store_writer_set_tag's */
 
+/* What to call a class: its name, or its id where it has none; NULL: no such label. */
+const char *store_class_name(const struct store_meta *meta, uint32_t label);
+
 /* The id of the class that sample id < sample_count is of, without reading it. */
 const char *store_class_of(const struct store *store, uint32_t id);
 

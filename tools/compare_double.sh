@@ -8,6 +8,7 @@
 #   STEPS (100)   WARM (220: steps of 64 before)   BATCH (32; two micro-batches)   IMAGES (1000; 0: predictions are not compared)
 #   COMPARE_WORK  where everything goes (default: a temporary directory)
 set -eu
+. "$(dirname "$0")/explain.sh"
 cd "$(dirname "$0")/.."
 build=$(cd "${1:-build}" && pwd)
 steps=${STEPS:-100} warm=${WARM:-220} batch=${BATCH:-32} images=${IMAGES:-1000}

@@ -6,6 +6,7 @@
 #   tools/cuda_faults.sh --check    only whether every fault still fits the sources; a moment
 # Exit status 0 only when all are caught (or fit).
 set -u
+. "$(dirname "$0")/explain.sh"
 cd "$(dirname "$0")/.." || exit 1
 check=
 [ "${1:-}" != --check ] || check=yes

@@ -6,6 +6,7 @@
 #   satchel-trainer   train, predict, export, report; MPI and CUDA are modules that it opens when they can be
 #   tools/deb.sh [FOLDER]     (default: dist)
 set -eu
+. "$(dirname "$0")/explain.sh"
 cd "$(dirname "$0")/.."
 out=${1:-dist}
 for tool in dpkg-deb dpkg-shlibdeps; do

@@ -4,6 +4,7 @@
 # train, on images that it makes. Needs root and mmdebstrap.
 #   tools/deb_test.sh [FOLDER_OF_PACKAGES]     (default: dist, built when empty)
 set -eu
+. "$(dirname "$0")/explain.sh"
 cd "$(dirname "$0")/.."
 packages=${1:-dist}
 ls "$packages"/satchel-*.deb >/dev/null 2>&1 || tools/deb.sh "$packages"

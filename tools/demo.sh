@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # The whole path on real images with one command: installs what is missing from Debian, builds, packs Fashion-MNIST,
 # starts two loaders on loopback, trains, prints the validation accuracy and writes a report. Everything it makes is under ./demo/.
+#   tools/demo.sh
 #   SEED   seed of the run (default 0); equal seeds give equal accuracy to the last digit
 set -eu
+. "$(dirname "$0")/explain.sh"
 cd "$(dirname "$0")/.."
 demo=$PWD/demo
 images=/usr/share/datasets/fashion-mnist

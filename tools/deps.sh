@@ -4,6 +4,7 @@
 #   tools/deps.sh          build and demo
 #   tools/deps.sh --test   and what only the tests need
 set -eu
+. "$(dirname "$0")/explain.sh"
 packages="
     gcc libc6-dev pkg-config meson ninja-build protobuf-c-compiler
     libjpeg62-turbo-dev liblmdb-dev libzmq3-dev libprotobuf-c-dev libarchive-dev libspng-dev libxxhash-dev

@@ -11,6 +11,8 @@
 #include "tools/export_onnx.h"
 #include "trainer/model_file.h"
 
+enum { FLOAT_DIGITS = 9 }; /* enough to give the same float32 back */
+
 struct values {
     const char *onnx, *timm;
     bool ema;
@@ -176,18 +178,19 @@ static int export_timm(struct export *export)
 /* --- ONNX ---------------------------------------------------------------------------------------
  */
 
-static void reals_text(char dst[64], const float values[3], unsigned count)
+static void reals_text(char dst[64], const float values[3], unsigned count, int digits)
 {
     int used = 0;
     for (unsigned i = 0; i < count; i++)
-        used += snprintf(dst + used, 64 - (size_t)used, "%s%.9g", i ? "," : "", values[i]);
+        used += snprintf(dst + used, 64 - (size_t)used, "%s%.*g", i ? "," : "", digits,
+                         (double)values[i]);
 }
 
 static int export_model(const struct export *export)
 {
     char mean[64], std[64], short_side[16];
-    reals_text(mean, export->spec.mean, export->spec.channels);
-    reals_text(std, export->spec.std, export->spec.channels);
+    reals_text(mean, export->spec.mean, export->spec.channels, FLOAT_DIGITS);
+    reals_text(std, export->spec.std, export->spec.channels, FLOAT_DIGITS);
     snprintf(short_side, sizeof short_side, "%u", export->spec.resize_short_px);
     const struct onnx_property properties[] = {
         {"model", export->net->model},
@@ -205,6 +208,7 @@ static int export_model(const struct export *export)
 
 static int run(struct export *export)
 {
+    char mean[64], std[64];
     if (!export->values.onnx && !export->values.timm)
         return err_set(ERR_ARG, "nothing to write: give --onnx FILE or --timm FILE");
     int code = open_file(export);
@@ -214,11 +218,17 @@ static int run(struct export *export)
         code = export_timm(export);
     if (!code && export->values.onnx)
         code = export_model(export);
-    if (!code)
-        log_info("%s, %d classes, for images of %d px, normalised with mean %g... and std %g...",
-                 export->net->model, export->net->classes, export->net->size_px,
-                 (double)export->spec.mean[0], (double)export->spec.std[0]);
-    return code;
+    if (code)
+        return code;
+    reals_text(mean, export->spec.mean, export->spec.channels, 6);
+    reals_text(std, export->spec.std, export->spec.channels, 6);
+    log_info("%s, %d classes, for images of %d px, normalised with mean %s and std %s",
+             export->net->model, export->net->classes, export->net->size_px, mean, std);
+    if (export->values.timm)
+        printf("%s\n", export->values.timm);
+    if (export->values.onnx)
+        printf("%s\n", export->values.onnx);
+    return fflush(stdout) == 0 ? 0 : err_set(ERR_IO, "cannot write to standard output");
 }
 
 static void close_all(struct export *export)

@@ -5,6 +5,7 @@
 # BUILD (default build-fuzz) is the build folder; corpora stay in BUILD/corpus. Ends with a line for each target; exit status 1
 # when there is a finding, which is left in BUILD/corpus/TARGET-findings.
 set -eu
+. "$(dirname "$0")/explain.sh"
 cd "$(dirname "$0")/.."
 seconds=${1:-1800}
 [ $# -eq 0 ] || shift

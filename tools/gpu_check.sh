@@ -7,6 +7,7 @@
 # TORCH_PYTHON: a Python with torch and timm (default: python3). NETS: what is timed, "MODEL BATCH" a line. Exit status 77: there
 # is no GPU here.
 set -u
+. "$(dirname "$0")/explain.sh"
 cd "$(dirname "$0")/.."
 build=${1:-build}
 out=${2:-gpu_check.txt}

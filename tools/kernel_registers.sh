@@ -4,6 +4,7 @@
 # stack, spills. Exit status 1 when one spills. Needs nvcc, no GPU.
 #   tools/kernel_registers.sh [NVCC]
 set -eu
+. "$(dirname "$0")/explain.sh"
 cd "$(dirname "$0")/.."
 nvcc=${1:-$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)}
 [ -x "$nvcc" ] || {

@@ -49,8 +49,9 @@ static const struct opt options[] = {
      .help = "lines \"ID NAME\" (a synset file), or one name per line in the order of the classes; "
              "labels that are numbers count the lines of a synset file from 0"},
     {"classes-of", OPT_STRING, offsetof(struct values, classes_of), .value_name = "STORE.lmdb",
-     .help = "the classes must be those of this store (train's, for val); labels that are numbers "
-             "are its labels"},
+     .help =
+         "the classes must be those of this store (train's, for val) and take its names; labels "
+         "that are numbers are its labels"},
     {"encoding", OPT_CHOICE, offsetof(struct values, encoding), .choices = "jpeg|raw",
      .value_name = "NAME",
      .help = "jpeg keeps the files' bytes, raw stores pixels; default raw for idx and cifar, else "
@@ -304,6 +305,41 @@ static int blame(const struct pack_result *result, int code)
     return code;
 }
 
+/* Names of the classes from the store of --classes-of, whose classes the source has. [classes] */
+static int copy_names(char **names, const char *path, const struct source_list *list)
+{
+    struct store *store;
+    int code = store_open(&store, path);
+    if (code)
+        return code;
+    const struct store_meta *meta = store_meta(store);
+    for (size_t i = 0; i < list->class_count && !code; i++) {
+        bool same = i < meta->class_count && strcmp(list->class_ids[i], meta->class_ids[i]) == 0;
+        names[i] = strdup(same ? meta->class_names[i] : "");
+        code = names[i] ? 0 : err_set(ERR_NOMEM, "out of memory for class names");
+    }
+    store_close(store);
+    return code;
+}
+
+/* NULL: nobody knows them. Freed by class_names_free. */
+static int find_names(char ***names, const struct values *values, const struct source_list *list)
+{
+    *names = NULL;
+    if (values->class_names)
+        return class_names_read(names, values->class_names, list->class_ids, list->class_count);
+    if (!values->classes_of)
+        return 0;
+    *names = calloc(list->class_count, sizeof **names);
+    int code = *names ? copy_names(*names, values->classes_of, list)
+                      : err_set(ERR_NOMEM, "out of memory for class names");
+    if (code) {
+        class_names_free(*names, list->class_count);
+        *names = NULL;
+    }
+    return code;
+}
+
 static int pack(const struct values *values, const struct source *source, bool json)
 {
     struct pack_result result;
@@ -315,11 +351,9 @@ static int pack(const struct values *values, const struct source *source, bool j
         recode.quality = DEFAULT_QUALITY;
     describe(packed_by, sizeof packed_by, values, encoding, &recode);
     size_t classes = source->list.class_count;
-    if (values->class_names) {
-        int code = class_names_read(&names, values->class_names, source->list.class_ids, classes);
-        if (code)
-            return code;
-    }
+    int code = find_names(&names, values, &source->list);
+    if (code)
+        return code;
     const struct pack_options pack_options = {
         .out = values->out,
         .split = values->split,
@@ -333,7 +367,7 @@ static int pack(const struct values *values, const struct source *source, bool j
         .recode = recode,
         .decoder = &image_decoder,
     };
-    int code = pack_run(&result, source, &pack_options);
+    code = pack_run(&result, source, &pack_options);
     bool published = code == 0;
     if (published)
         report_bad(&result);

@@ -22,7 +22,7 @@
 enum { TOP_MAX = 100, BATCH = 32, NAME_BYTES = 512 };
 
 struct values {
-    const char *data, *logits, *csv, *class_names, *device, *backend;
+    const char *data, *logits, *csv, *class_names, *classes_of, *device, *backend;
     int64_t top, threads;
 };
 
@@ -36,7 +36,9 @@ static const struct opt options[] = {
     {"csv", OPT_STRING, offsetof(struct values, csv), .value_name = "FILE.csv",
      .help = "write a table: image, label, then class and probability of each of the top"},
     {"class-names", OPT_STRING, offsetof(struct values, class_names), .value_name = "FILE",
-     .help = "a name a line, in the order of the classes; without it the store's"},
+     .help = "a name a line, in the order of the classes; without it those of --data's store"},
+    {"classes-of", OPT_STRING, offsetof(struct values, classes_of), .value_name = "STORE.lmdb",
+     .help = "take the names of the classes from this store (train's)"},
     {"device", OPT_CHOICE, offsetof(struct values, device), .fallback = "auto",
      .choices = "auto|cpu|cuda", .help = "where the network runs"},
     {"backend", OPT_CHOICE, offsetof(struct values, backend), .fallback = "auto",
@@ -63,6 +65,7 @@ struct predict {
     float *logits;
     char **names; /* of --class-names */
     size_t name_count;
+    struct store *named; /* of --classes-of */
     struct npy *npy;
     struct file_atomic *csv;
     uint64_t judged, right1, right5, damaged;
@@ -70,8 +73,11 @@ struct predict {
 
 static const char *class_text(char dst[NAME_BYTES], const struct predict *predict, uint32_t label)
 {
+    const struct store *store =
+        predict->named ? predict->named : predict_input_store(predict->input);
     const char *name = label < predict->name_count ? predict->names[label]
-                                                   : predict_input_class(predict->input, label);
+                       : store                     ? store_class_name(store_meta(store), label)
+                                                   : NULL;
     if (name)
         snprintf(dst, NAME_BYTES, "%s", name);
     else
@@ -155,7 +161,7 @@ static void csv_row(const struct predict *predict, const char *image, uint32_t l
     char name[NAME_BYTES];
     write_quoted(stream, image);
     fputc(',', stream);
-    if (predict_input_classes(predict->input) && ranked)
+    if (predict_input_store(predict->input) && ranked)
         fprintf(stream, "%u", label);
     for (int k = 0; ranked && k < ranked->count; k++) {
         fprintf(stream, ",%u,", ranked->label[k]);
@@ -182,7 +188,7 @@ static void tell(struct predict *predict, uint64_t index, struct chunk_label lab
     char image[NAME_BYTES];
     struct ranked ranked;
     bool damaged = label.a == CHUNK_LABEL_MASKED;
-    bool store = predict_input_classes(predict->input) > 0;
+    bool store = predict_input_store(predict->input);
     predict_input_name(image, predict->input, index);
     predict->damaged += damaged;
     if (!damaged) {
@@ -272,6 +278,16 @@ static int open_file(struct predict *predict)
     return code ? code : spec_check(&predict->spec);
 }
 
+/* store: NULL is fine. */
+static int check_classes(const struct predict *predict, const struct store *store)
+{
+    uint32_t classes = store ? store_meta(store)->class_count : 0;
+    if (classes > (uint32_t)predict->file.classes)
+        return err_set(ERR_ARG, "'%s' has %u classes, the network of '%s' knows %d",
+                       store_path(store), classes, predict->file.path, predict->file.classes);
+    return 0;
+}
+
 static int open_input(struct predict *predict)
 {
     const char *const *paths = predict->program.positional + 1;
@@ -280,11 +296,7 @@ static int open_input(struct predict *predict)
         return err_set(ERR_ARG, "give image files or --data FILE.lmdb, one of the two");
     int code = predict_input_open(&predict->input, predict->values.data ? NULL : paths,
                                   (uint64_t)count, predict->values.data, &predict->spec);
-    uint32_t classes = code ? 0 : predict_input_classes(predict->input);
-    if (classes > (uint32_t)predict->file.classes)
-        code = err_set(ERR_ARG, "'%s' has %u classes, the network of '%s' knows %d",
-                       predict->values.data, classes, predict->file.path, predict->file.classes);
-    return code;
+    return code ? code : check_classes(predict, predict_input_store(predict->input));
 }
 
 static int open_network(struct predict *predict)
@@ -318,7 +330,13 @@ static int open_outputs(struct predict *predict)
 {
     const struct values *values = &predict->values;
     int code = 0;
-    if (values->class_names) {
+    if (values->class_names && values->classes_of)
+        return err_set(ERR_ARG, "give --class-names or --classes-of, one of the two");
+    if (values->classes_of)
+        code = store_open(&predict->named, values->classes_of);
+    if (!code)
+        code = check_classes(predict, predict->named);
+    if (!code && values->class_names) {
         predict->name_count = (size_t)predict->net->classes;
         code = class_names_read(&predict->names, values->class_names, NULL, predict->name_count);
         predict->name_count = code ? 0 : predict->name_count;
@@ -349,6 +367,7 @@ static void close_all(struct predict *predict)
     npy_discard(predict->npy);
     file_atomic_discard(predict->csv);
     class_names_free(predict->names, predict->name_count);
+    store_close(predict->named);
     if (predict->compiled)
         predict->ops->program_close(predict->compiled);
     if (predict->state)

@@ -84,17 +84,9 @@ uint64_t predict_input_count(const struct predict_input *input)
     return input->count;
 }
 
-uint32_t predict_input_classes(const struct predict_input *input)
+const struct store *predict_input_store(const struct predict_input *input)
 {
-    return input->store ? store_meta(input->store)->class_count : 0;
-}
-
-const char *predict_input_class(const struct predict_input *input, uint32_t label)
-{
-    const struct store_meta *meta = input->store ? store_meta(input->store) : NULL;
-    if (!meta || label >= meta->class_count)
-        return NULL;
-    return *meta->class_names[label] ? meta->class_names[label] : meta->class_ids[label];
+    return input->store;
 }
 
 void predict_input_name(char dst[512], const struct predict_input *input, uint64_t index)

@@ -20,10 +20,7 @@ int predict_input_open(struct predict_input **out, const char *const *paths, uin
 void predict_input_close(struct predict_input *input); /* accepts NULL */
 
 uint64_t predict_input_count(const struct predict_input *input);
-uint32_t predict_input_classes(const struct predict_input *input); /* 0: not a store */
-
-/* "n01440764" or "tench" of a store's class; NULL when there is none. */
-const char *predict_input_class(const struct predict_input *input, uint32_t label);
+const struct store *predict_input_store(const struct predict_input *input); /* NULL: image files */
 
 /* The file's path, or the number of the store's sample. */
 void predict_input_name(char dst[512], const struct predict_input *input, uint64_t index);

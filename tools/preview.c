@@ -127,9 +127,8 @@ static void to_bytes(uint8_t *dst, const struct batch *batch, const struct spec 
 
 static const char *class_name(const struct store_meta *meta, uint32_t label)
 {
-    if (label >= meta->class_count)
-        return "damaged";
-    return *meta->class_names[label] ? meta->class_names[label] : meta->class_ids[label];
+    const char *name = store_class_name(meta, label);
+    return name ? name : "damaged";
 }
 
 /* The heavier class is named first. */

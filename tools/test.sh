@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Installs what is missing, builds with sanitizers and without, runs every test of both builds.
 # Ends with the line "N passed, N failed"; exit status 0 only when nothing failed.
+#   tools/test.sh
 #   BUILD_ROOT   where the two builds go (default: build-test in the source tree)
 set -eu
+. "$(dirname "$0")/explain.sh"
 cd "$(dirname "$0")/.."
 root=${BUILD_ROOT:-$PWD/build-test}
 passed=0 failed=0

@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # The long forms of tests/fault: real loaders that are killed, stopped, slowed, paused, poisoned or altered, a
 # slow link, and what the wire costs. Prints one row a test: | test | result | goal | ok or NOT |.
-#   tools/torture.sh [--build DIR] --store FILE.lmdb [--seconds N] [ROW...]
+#   tools/torture.sh --store FILE.lmdb [--build DIR] [--seconds N] [ROW...]
 # ROWs: kill stop slow link pause poison identity wire split trainers; of unwanted peers (tools/torture_peers.sh) idle churn
 # requests flood specs deaf mute lies drip. Default: all. --seconds: of kill and link (300).
 # slow, wire, split, trainers, requests, flood, specs and deaf compare rates: run them on an otherwise idle machine of two cores or more.
 # Exit status 0 only when every goal was met.
 set -u
+. "$(dirname "$0")/explain.sh"
+[ $# -gt 0 ] || { explain >&2; exit 2; }
 cd "$(dirname "$0")/.." || exit 1
 build=build store='' seconds=300 rows=''
 while [ $# -gt 0 ]; do
@@ -15,7 +17,6 @@ while [ $# -gt 0 ]; do
     --build) build=$2; shift 2 ;;
     --store) store=$2; shift 2 ;;
     --seconds) seconds=$2; shift 2 ;;
-    --help) sed -n '3,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
     -*) echo "torture.sh: no option $1 (see --help)" >&2; exit 2 ;;
     *) rows="$rows $1"; shift ;;
     esac

@@ -6,7 +6,8 @@
 # 25 GB free for all rows. Rows: sources kills full damage rate memory startup larger; default all. larger needs root and memory
 # cgroups (version 1 or 2).
 set -u
-[ $# -ge 2 ] || { sed -n '3,7s/^# \{0,1\}//p' "$0"; exit 2; }
+. "$(dirname "$0")/explain.sh"
+[ $# -ge 2 ] || { explain >&2; exit 2; }
 root=$(realpath "$(dirname "$0")/..") build=$(realpath "$1") images=$(realpath "$2") scratch=${3:-/tmp/satchel-torture}
 shift; shift; [ $# -eq 0 ] || shift
 rows=${*:-sources kills full damage rate memory startup larger}

@@ -6,7 +6,8 @@
 # WEIGHTS: best.safetensors of `satchel-trainer --recipe cifar10`. WORK (default: a temporary directory) keeps images, stores and runs.
 #   EPOCHS (20; at least 3)   SEED (0)   RECIPE (cifar10: what WEIGHTS was trained by)   MODEL (the recipe's)
 set -eu
-[ $# -ge 2 ] || { sed -n '3,7s/^# \{0,1\}//p' "$0"; exit 2; }
+. "$(dirname "$0")/explain.sh"
+[ $# -ge 2 ] || { explain >&2; exit 2; }
 build=$(cd "$1" && pwd) weights=$(realpath "$2")
 work=${3:-$(mktemp -d)}
 mkdir -p "$work"

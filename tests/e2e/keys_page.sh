@@ -4,8 +4,8 @@
 # others, so that tests beside this one do not meet.
 #   keys_page.sh SOURCE_ROOT BUILD_ROOT
 set -eu
-page=$1/docs/operations.md build=$2
-work=$(mktemp -d)
+source=$1 build=$2
+. "$source/tests/e2e/pages.sh"
 pids=
 finish() {
     for pid in $pids; do kill "$pid" 2>/dev/null || true; done
@@ -13,24 +13,11 @@ finish() {
     rm -rf "$work"
 }
 trap finish EXIT
-mkdir "$work/bin"
-for program in tools/satchel-keygen tools/satchel-bench-feed tools/satchel-pack loader/satchel-loader; do
-    ln -s "$build/$program" "$work/bin/"
-done
-PATH=$work/bin:$PATH
-cd "$work"
 
-# block N: the Nth code block behind the marker.
-block() {
-    awk -v want="$1" '/keys_page.sh runs the next two blocks/ { on = 1 } /^```/ { if (on) { inside = !inside; n += inside } next }
-        on && inside && n == want' "$page" |
-        sed "s|tcp://127.0.0.1:5555|ipc://$work/1|g; s|tcp://127.0.0.1:5556|ipc://$work/2|g"
-}
-commands=$( (block 1 && block 2) | wc -l)
-[ "$commands" -gt 5 ] && [ "$commands" -lt 10 ] || {
-    echo "$commands commands on the page" >&2
-    exit 1
-}
+blocks docs/operations.md tests/e2e/keys_page.sh |
+    sed "s|tcp://127.0.0.1:5555|ipc://$work/1|g; s|tcp://127.0.0.1:5556|ipc://$work/2|g" >commands.sh
+commands=$(wc -l <commands.sh)
+[ "$commands" -gt 5 ] && [ "$commands" -lt 10 ] || fail "$commands commands on the page"
 
 # 512 pictures of 8 x 8 in two classes.
 mkdir idx
@@ -38,12 +25,12 @@ mkdir idx
 { printf '\000\000\010\001\000\000\002\000' && head -c 256 /dev/zero && head -c 256 /dev/zero | tr '\000' '\001'; } >idx/train-labels-idx1-ubyte
 satchel-pack --source idx idx --split train --out train.lmdb >pack.log 2>&1 || { cat pack.log >&2; exit 1; }
 
-block 1 >first.sh
-sh -eu first.sh
+# What runs in the background in this shell, so that it can be ended.
+sed '/^satchel-loader/,$d' commands.sh >first.sh
+grep '&$' commands.sh >loaders.sh
+sed '1,/^satchel-loader/d; /&$/d' commands.sh >feed.sh
+sh -eu first.sh >/dev/null
 [ "$(stat -c %a keys/trainer.key)" = 600 ]
-# The second block in this shell, so that its loaders can be ended.
-block 2 | grep '&$' >loaders.sh
-block 2 | grep -v '&$' >feed.sh
 while read -r line; do
     eval "${line%&} 2>>loaders.log &"
     pids="$pids $!"

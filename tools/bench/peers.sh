@@ -7,8 +7,9 @@
 # libopencv-dev, libturbojpeg0-dev and pkg-config; where its build fails it is left out. SATCHEL_ALONE: a command in front of the
 # measurement (taskset, a lock).
 set -eu
+. "$(dirname "$0")/../explain.sh"
 here=$(dirname "$0")
-[ $# -ge 1 ] || { echo "usage: $0 IMAGES_FOLDER [BUILD_FOLDER]" >&2; exit 2; }
+[ $# -ge 1 ] || { explain >&2; exit 2; }
 images=$(realpath "$1")
 build=$(realpath "${2:-$here/../../build}")
 work=${SATCHEL_PEERS:-${TMPDIR:-/tmp}/satchel-peers}

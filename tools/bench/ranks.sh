@@ -6,6 +6,7 @@
 #   tools/bench/ranks.sh [BUILD_DIRECTORY]
 #   RANKS (2)  MODEL (resnet50d)  BATCH of a rank (16)  STEPS (12)  SIZE (224)
 set -eu
+. "$(dirname "$0")/../explain.sh"
 build=${1:-$(dirname "$0")/../../build}
 ranks=${RANKS:-2} model=${MODEL:-resnet50d} batch=${BATCH:-16} steps=${STEPS:-12} size=${SIZE:-224}
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1

@@ -1,13 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # A model of training ResNet-50-D on more than one node: where the all-reduce stops hiding behind the backward.
-# Prints the tables of docs/performance.md. Inputs (environment):
+# Prints the tables of docs/performance.md. tools/bench/scale_model.sh takes its inputs from the environment:
 #   RATE (3158)      images/s of one device, its own step alone
 #   GRADIENT (102.3) MB of gradients and statistics, fp32
 #   BUCKET (26.2)    MB of the last bucket, which nothing hides
 #   LOCAL (200)      GB/s of all-reduce bandwidth within a node of 8 devices
 #   LATENCY (15)     microseconds of a hop between nodes
 set -eu
+. "$(dirname "$0")/../explain.sh"
 awk -v rate="${RATE:-3158}" -v grad="${GRADIENT:-102.3}" -v bucket="${BUCKET:-26.2}" -v loc="${LOCAL:-200}" \
     -v hop="${LATENCY:-15}" '
 # Seconds to sum MB megabytes over n devices, 8 a node, with gbit/s out of each node: within the node, then between the

@@ -3,7 +3,8 @@
 # How the per-sample path scales: N threads of one process against N processes of one thread at once; medians of five, in turns.
 #   tools/bench/threads.sh STORE.lmdb [BUILD_FOLDER]      a release build (default: build); N: the cores of this machine
 set -eu
-[ $# -ge 1 ] || { echo "usage: $0 STORE.lmdb [BUILD_FOLDER]" >&2; exit 2; }
+. "$(dirname "$0")/../explain.sh"
+[ $# -ge 1 ] || { explain >&2; exit 2; }
 store=$1
 build=${2:-$(dirname "$0")/../../build}
 threads=$(nproc)

@@ -5,6 +5,7 @@
 # Installs PyTorch from PyPI into a throw-away virtual environment (about 5 GB) under ${TMPDIR:-/tmp}/satchel-torch, which stays for
 # the next run: SATCHEL_TORCH=FOLDER puts it elsewhere. SATCHEL_ALONE: a command in front of the measurement.
 set -eu
+. "$(dirname "$0")/../explain.sh"
 here=$(dirname "$0")
 build=$(realpath "${1:-$here/../../build}")
 [ $# -eq 0 ] || shift

@@ -37,12 +37,6 @@ int confusion_check(const struct run *run, const struct store *store)
     return 0;
 }
 
-static const char *class_name(const struct confused *confused, uint32_t c)
-{
-    const char *name = confused->meta->class_names[c];
-    return *name ? name : confused->meta->class_ids[c];
-}
-
 /* How often class c was taken for each class; [classes]. Returns how many were judged. */
 static uint32_t count_row(uint32_t *row, const struct confused *confused, uint32_t c)
 {
@@ -64,7 +58,7 @@ static void write_matrix_row(FILE *stream, const struct confused *confused, uint
                              const uint32_t *row, uint32_t judged)
 {
     fputs("<tr><th>", stream);
-    html_text(stream, class_name(confused, c));
+    html_text(stream, store_class_name(confused->meta, c));
     fputs("</th>", stream);
     for (uint32_t k = 0; k < confused->meta->class_count; k++) {
         double share = judged ? (double)row[k] / judged : 0;
@@ -87,7 +81,7 @@ static void write_matrix(FILE *stream, const struct confused *confused, uint32_t
           stream);
     for (uint32_t c = 0; c < classes; c++) {
         fputs("<th><div><span>", stream);
-        html_text(stream, class_name(confused, c));
+        html_text(stream, store_class_name(confused->meta, c));
         fputs("</span></div></th>", stream);
     }
     fputs("</tr></thead><tbody>\n", stream);
@@ -189,8 +183,8 @@ static int write_pictures(FILE *stream, const struct confused *confused, struct 
     for (int i = 0; i < count && !code; i++) {
         fputs("<div>", stream);
         code = write_picture(stream, viewer, ids[i]);
-        html_text(stream,
-                  class_name(confused, (uint32_t)confused->predictions->class_index[ids[i]]));
+        html_text(stream, store_class_name(confused->meta,
+                                           (uint32_t)confused->predictions->class_index[ids[i]]));
         fprintf(stream, ", %.0f&#160;%%</div>\n",
                 100 * (double)confused->predictions->probability[ids[i]]);
     }
@@ -212,7 +206,7 @@ static void write_taken_for(FILE *stream, const struct confused *confused, uint3
         if (most >= confused->meta->class_count || row[most] == 0)
             break;
         fputs(n ? ", " : "taken for ", stream);
-        html_text(stream, class_name(confused, most));
+        html_text(stream, store_class_name(confused->meta, most));
         fprintf(stream, " (%.1f&#160;%%)", 100.0 * row[most] / judged);
         row[most] = 0;
     }
@@ -225,7 +219,7 @@ static int write_class(FILE *stream, const struct confused *confused, struct vie
     uint32_t judged = count_row(row, confused, c);
     double percent = 100.0 * row[c] / judged;
     fputs("<div class='card'><h3><span>", stream);
-    html_text(stream, class_name(confused, c));
+    html_text(stream, store_class_name(confused->meta, c));
     fprintf(
         stream,
         "</span><span>%.1f&#160;%%</span></h3><div class='bar'><i style='width:%.1f%%'></i></div>",
