@@ -26,11 +26,13 @@
 #include "datasets/meta.h"
 #include "datasets/record.h"
 #include "datasets/store_partial.h"
+#include "datasets/store_parts.h"
 
 enum {
     SLOTS = 64,
     CACHE_LINE = 64,
     HEAD_BYTES = 64,           /* enough of the first LMDB page */
+    DIRECT_BYTES_MIN = 16384,  /* smaller records are not worth a read of their own */
     MAP_SLACK_BYTES = 1 << 20, /* address space behind the file's end: see open_environment */
 };
 
@@ -51,6 +53,8 @@ struct store {
     size_t file_bytes;
     int fd;                    /* LMDB's */
     struct timespec file_time; /* of its last change, at opening */
+    int direct_fd;             /* O_DIRECT; -1: everything goes through the page cache */
+    uint64_t cached_bytes;     /* of the file, which do in any case */
     struct slot *slots;        /* [SLOTS] */
     struct meta meta;
 };
@@ -305,6 +309,8 @@ static void dispose(struct store *store)
         mdb_txn_abort(store->slots[i].txn);
     if (store->env)
         mdb_env_close(store->env);
+    if (store->direct_fd >= 0)
+        close(store->direct_fd);
     meta_release(&store->meta);
     free(store->slots);
     free(store->path);
@@ -322,6 +328,7 @@ static int build(struct store **out, const char *path, const struct stat *status
     store->inode = status->st_ino;
     store->file_bytes = (size_t)status->st_size;
     store->users = 1;
+    store->direct_fd = -1;
     store->path = strdup(path);
     int code = store->path ? open_environment(store) : err_set(ERR_NOMEM, "out of memory");
     if (!code)
@@ -466,23 +473,68 @@ static int damaged(const struct store *store, uint32_t id, const char *reason)
                    store_class_of(store, id), reason);
 }
 
-int store_read(struct store_record *record, const struct store *store, uint32_t id)
+static int locate(const struct store *store, uint32_t id, const uint8_t **data, size_t *bytes)
+{
+    if (id >= store->meta.values.sample_count)
+        return err_set(ERR_ARG, "%s: no record %" PRIu32 ", the last one is %" PRIu32, store->path,
+                       id, store->meta.values.sample_count - 1);
+    int code = find(store, id, data, bytes);
+    return code ? damaged(store, id, err_message()) : 0;
+}
+
+int store_decode(struct store_record *record, const struct store *store, uint32_t id,
+                 const uint8_t *data, size_t bytes)
 {
     const struct store_meta *meta = &store->meta.values;
-    const uint8_t *data;
-    size_t bytes;
-    if (id >= meta->sample_count)
-        return err_set(ERR_ARG, "%s: no record %" PRIu32 ", the last one is %" PRIu32, store->path,
-                       id, meta->sample_count - 1);
-    int code = find(store, id, &data, &bytes);
-    if (code)
-        return damaged(store, id, err_message());
     const char *reason = record_decode(record, data, bytes, id, store->meta.tag);
     if (!reason && record->label >= meta->class_count)
         reason = "label of no class";
     if (!reason && (record->encoding != meta->encoding || record->channels != meta->channels))
         reason = "encoding or channels differ from the store's";
     return reason ? damaged(store, id, reason) : 0;
+}
+
+int store_read(struct store_record *record, const struct store *store, uint32_t id)
+{
+    const uint8_t *data;
+    size_t bytes;
+    int code = locate(store, id, &data, &bytes);
+    return code ? code : store_decode(record, store, id, data, bytes);
+}
+
+int store_locate(struct store_place *place, const struct store *store, uint32_t id)
+{
+    const uint8_t *data;
+    int code = locate(store, id, &data, &place->bytes);
+    if (code)
+        return code;
+    place->offset = (uint64_t)(data - store->map);
+    place->direct = store->direct_fd >= 0 && place->bytes >= DIRECT_BYTES_MIN &&
+                    place->offset >= store->cached_bytes;
+    return 0;
+}
+
+int store_direct_fd(const struct store *store)
+{
+    return store->direct_fd;
+}
+
+/* The same file once more, whatever has its name by now. */
+int store_limit_cache(struct store *store, uint64_t bytes)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", store->fd);
+    if (store->direct_fd < 0)
+        store->direct_fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+    if (store->direct_fd < 0)
+        return err_set(ERR_IO, "%s: reading past the page cache: %s", store->path, strerror(errno));
+    store->cached_bytes = bytes;
+    return 0;
+}
+
+uint64_t store_file_bytes(const struct store *store)
+{
+    return store->file_bytes;
 }
 
 static int changed(const struct store *store, const char *how)

@@ -86,6 +86,13 @@ int store_read(struct store_record *record, const struct store *store, uint32_t 
  * was read before a check that passes was right. A file that was only removed is no error. */
 int store_check_unchanged(const struct store *store, bool name);
 
+/* Of a store larger than memory, a page cache that is asked for everything keeps nothing for long.
+ * It is to hold the file's first `bytes`; records behind them go past it when they are read ahead
+ * (datasets/ahead.h) and are not small. To be called before others use the store. ERR_IO: the file
+ * system has no such reads; everything goes through the page cache then, as without this call. */
+int store_limit_cache(struct store *store, uint64_t bytes);
+uint64_t store_file_bytes(const struct store *store);
+
 /* Tells the kernel that these records will be read soon (MADV_WILLNEED). */
 void store_announce(const struct store *store, const uint32_t *ids, size_t count);
 

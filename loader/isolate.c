@@ -101,7 +101,7 @@ int isolate_help(const char *store_path)
     if (!code)
         code = render_open(&render, (enum decoder_choice)request.decoder, cpu_level());
     if (!code)
-        code = sample_cut(render, 0, &reply.label, store, &spec, request.epoch, request.id);
+        code = sample_cut(render, 0, &reply.label, store, NULL, &spec, request.epoch, request.id);
     reply.code = code;
     if (code)
         snprintf(reply.message, sizeof reply.message, "%.*s", (int)sizeof reply.message - 1,

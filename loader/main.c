@@ -16,7 +16,7 @@ enum { DESCRIPTORS_WANTED = 16384 };
 struct values {
     struct opt_list data;
     const char *bind;
-    int64_t workers, io_threads, credits, buffer_mib;
+    int64_t workers, io_threads, credits, buffer_mib, page_cache_mib;
     const char *secret_key, *allow;
     bool insecure, strict, read_ahead, shared_memory;
     const char *metrics_file, *ready_file, *decoder;
@@ -52,8 +52,12 @@ static const struct opt OPTIONS[] = {
     {"strict", OPT_FLAG, offsetof(struct values, strict),
      .help = "refuse a chunk with a damaged record instead of substituting it"},
     {"read-ahead", OPT_FLAG, offsetof(struct values, read_ahead), .fallback = "true",
-     .help = "tell the kernel of the records of each request when it comes in, so that a store "
-             "larger than memory is read while other chunks are made; on unless =false"},
+     .help = "begin to read the records of each request when it comes in, while other chunks are "
+             "made; on unless =false"},
+    {"page-cache-mib", OPT_INT, offsetof(struct values, page_cache_mib), .fallback = "-1",
+     .min = -1, .max = 1 << 30, .value_name = "MIB",
+     .help = "of stores larger than this, what is beyond it is read past the page cache; -1: no "
+             "limit when they fit into the memory there is, otherwise half of it"},
     {"shared-memory", OPT_FLAG, offsetof(struct values, shared_memory), .fallback = "true",
      .help = "on ipc://, trainers of the same user take pixels from this program's memory instead "
              "of the socket; on unless =false"},
@@ -98,6 +102,7 @@ static int run(const struct values *values)
         .allow = values->allow,
         .strict = values->strict,
         .read_ahead = values->read_ahead,
+        .page_cache_mib = values->page_cache_mib,
         .insecure = values->insecure,
         .shared_memory = values->shared_memory,
         .decoder = builder_decoder_of(values->decoder),

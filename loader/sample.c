@@ -8,6 +8,7 @@
 #include "common/clock.h"
 #include "common/err.h"
 #include "common/log.h"
+#include "datasets/ahead.h"
 #include "loader/isolate.h"
 #include "loader/render.h"
 #include "proto/order.h"
@@ -100,10 +101,10 @@ static uint8_t *pixels_of(const struct task *task, uint32_t position)
 }
 
 int sample_cut(struct render *render, int slot, uint32_t *label, const struct store *store,
-               const struct spec *spec, uint32_t epoch, uint32_t id)
+               struct ahead *ahead, const struct spec *spec, uint32_t epoch, uint32_t id)
 {
     struct store_record record;
-    int code = store_read(&record, store, id);
+    int code = ahead ? ahead_read(&record, ahead, id) : store_read(&record, store, id);
     if (code)
         return code;
     if (record.label >= store_meta(store)->class_count)
@@ -131,8 +132,8 @@ static int try_record(const struct task *task, struct slot *slot, uint32_t id)
 {
     struct builder *builder = task->builder;
     if (!task->out->isolate)
-        return sample_cut(builder->render, slot->rendered, &slot->label, task->store, task->spec,
-                          task->epoch, id);
+        return sample_cut(builder->render, slot->rendered, &slot->label, task->store,
+                          task->out->ahead, task->spec, task->epoch, id);
     bool killed;
     int code = isolate_cut(&killed, builder->render, slot->rendered, &slot->label, task->store,
                            task->spec, task->epoch, id, builder->decoder);
@@ -245,6 +246,20 @@ static int build_pair(const struct task *task, uint32_t position, uint32_t partn
         emit_pixels(task, &slots[i]);
     }
     return 0;
+}
+
+size_t builder_ids(uint32_t *ids, const struct spec *spec, uint32_t epoch, uint64_t chunk,
+                   uint32_t sample_count)
+{
+    uint32_t samples = chunk_samples(spec, chunk, sample_count), first, count = 0;
+    first = (uint32_t)(chunk * spec->chunk_size);
+    for (uint32_t position = 0; position < (samples + 1) / 2; position++) {
+        uint32_t partner = chunk_partner(position, samples);
+        ids[count++] = order_at(spec, epoch, first + position, sample_count);
+        if (partner != position)
+            ids[count++] = order_at(spec, epoch, first + partner, sample_count);
+    }
+    return count;
 }
 
 static int check(const struct store *store, const struct spec *spec, uint64_t chunk,

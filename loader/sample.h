@@ -23,6 +23,9 @@ struct chunk_build {
     uint32_t substituted; /* how many were replaced */
     uint32_t masked;      /* how many were masked out */
 
+    struct ahead
+        *ahead; /* in: begun with builder_ids(); NULL: records are read when their turn comes */
+
     /* Each sample is decoded in a process of its own (loader/isolate.h); records that end it count
      * as damaged and are named here, once each. */
     bool isolate; /* in */
@@ -30,6 +33,7 @@ struct chunk_build {
     uint32_t culprits[CHUNK_CULPRITS];
 };
 
+struct ahead;
 struct render;
 struct builder; /* one worker's scratch memory; one thread at a time */
 
@@ -49,10 +53,15 @@ size_t chunk_label_bytes_of(const struct spec *spec); /* per sample */
  * render_keeps(). */
 size_t builder_bytes(const struct spec *spec);
 
-/* Cuts record id into a slot of the render. ERR_DATA names store, id and class: it is damaged,
- * undecodable, or of no class. */
+/* The ids that builder_chunk reads of an undamaged store, in its order; returns how many. ids has
+ * room for spec->chunk_size. */
+size_t builder_ids(uint32_t *ids, const struct spec *spec, uint32_t epoch, uint64_t chunk,
+                   uint32_t sample_count);
+
+/* Cuts record id, read through the window where there is one, into a slot of the render. ERR_DATA
+ * names store, id and class: it is damaged, undecodable, or of no class. */
 int sample_cut(struct render *render, int slot, uint32_t *label, const struct store *store,
-               const struct spec *spec, uint32_t epoch, uint32_t id);
+               struct ahead *ahead, const struct spec *spec, uint32_t epoch, uint32_t id);
 
 /* Builds chunk `chunk` of `epoch`. A damaged or undecodable record is replaced by the next good
  * position of the order (wrapping; its draws are those of its own id), or masked, as the spec says,

@@ -16,6 +16,7 @@
 #include "common/log.h"
 #include "common/stop.h"
 #include "loader/decode.h"
+#include "loader/read_ahead.h"
 #include "loader/sample.h"
 #include "loader/selftest.h"
 #include "loader/server_state.h"
@@ -33,7 +34,6 @@ enum {
     LINGER_MS = 1000,
     CUT_MS = 500,     /* in which a banned trainer may read why */
     BAN_SECONDS = 60, /* in which its key is kept out */
-    POOL_AHEAD = 2,   /* jobs more than workers in the pool: see dispatch_some */
 };
 
 static int64_t seconds_ns(int seconds)
@@ -45,6 +45,7 @@ static int64_t seconds_ns(int seconds)
 
 void server_free_job(struct server *server, struct job *job)
 {
+    read_ahead_end(job);
     buffer_give(job->buffer);
     job->spec->uses--;
     free(job);
@@ -150,6 +151,7 @@ static bool submit(struct server *server, struct client *client)
     job->work.build.pixels = job->buffer->pixels;
     job->work.build.ids = job->buffer->ids;
     job->work.build.isolate = job->request.isolate;
+    read_ahead_dispatch(server, job);
     pool_submit(server->pool, &job->work);
     return true;
 }
@@ -281,6 +283,7 @@ static void take_done(struct server *server)
         struct client *client = job->client;
         client->building--;
         client_settle(client, job);
+        read_ahead_end(job);
         if (answer(server, job))
             continue;
         if (!server->waiting)
@@ -467,7 +470,8 @@ static void print_memory(const struct server *server)
     log_info(
         "memory: about %.1f MiB with one trainer at 224 px: %d workers x %.1f MiB and %d chunks "
         "x %.1f MiB; each more trainer as many chunks, in all at most %.0f MiB of them",
-        PROGRAM_BYTES / mib + config->workers * scratch + (chunks < most ? chunks : most),
+        (PROGRAM_BYTES + read_ahead_bytes(server)) / mib + config->workers * scratch +
+            (chunks < most ? chunks : most),
         config->workers, scratch, config->credits, (double)chunk / mib, most);
     if (has_unindexed(&server->known))
         log_info("memory: images without side index are decoded whole: up to %d MiB a worker more",
@@ -493,6 +497,8 @@ static int open_parts(struct server *server)
     int code = check_endpoint(config);
     for (size_t i = 0; i < config->data_count && !code; i++)
         code = known_open_store(&server->known, config->data[i]);
+    if (!code)
+        code = read_ahead_open(server);
     if (!code)
         code = selftest_run(&server->self_test);
     if (code)
@@ -578,6 +584,7 @@ void server_close(struct server *server)
         take_back_lent(server->clients.list[i]);
     clients_sweep(&server->clients, true);
     buffers_close(server->buffers);
+    read_ahead_close(server);
     share_destroy(&server->probe);
     if (server->wake_fd >= 0)
         close(server->wake_fd);

@@ -19,8 +19,9 @@ struct server_config {
     const char *metrics_file, *ready_file; /* NULL: none */
     const char *secret_key, *allow;        /* CURVE; NULL: plain text */
     bool strict, insecure;
-    bool shared_memory; /* for trainers that can read it, on ipc:// */
-    bool read_ahead;    /* announce the records of requests to the kernel */
+    bool shared_memory;     /* for trainers that can read it, on ipc:// */
+    bool read_ahead;        /* read the records of requests before workers come to them */
+    int64_t page_cache_mib; /* of the stores; -1: by what memory there is */
     enum decoder_choice decoder;
 };
 

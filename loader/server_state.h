@@ -13,12 +13,15 @@
 #include "loader/server.h"
 #include "proto/sock.h"
 
+enum { POOL_AHEAD = 2 }; /* jobs more than workers in the pool: see dispatch_some */
+
 struct server {
     struct server_config config; /* workers and credits resolved */
     struct known known;
     struct clients clients;
     struct pool *pool;
     struct buffers *buffers;
+    struct aheads *aheads; /* NULL: all stores go through the page cache */
     struct sock_context *context;
     struct access access;
     struct sock *sock;

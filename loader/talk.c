@@ -7,8 +7,8 @@
 
 #include "common/err.h"
 #include "common/log.h"
+#include "loader/read_ahead.h"
 #include "loader/server_state.h"
-#include "proto/order.h"
 
 enum { MESSAGES_AT_ONCE = 256 };
 
@@ -104,19 +104,6 @@ static void on_hello(struct server *server, struct client *client, const struct 
 
 /* ---- requests ---- */
 
-/* Lets the kernel read ahead what this request will need. */
-static void announce(const struct server *server, const struct known_spec *known, uint32_t epoch,
-                     uint64_t chunk, uint32_t samples)
-{
-    if (!server->config.read_ahead || !known->store->announces)
-        return;
-    uint32_t ids[SPEC_MAX_CHUNK_SIZE];
-    uint32_t first = (uint32_t)(chunk * known->spec.chunk_size);
-    for (uint32_t i = 0; i < samples; i++)
-        ids[i] = order_at(&known->spec, epoch, first + i, known->store->facts.sample_count);
-    store_announce(known->store->store, ids, samples);
-}
-
 /* Buffers for all credits of this trainer and the others, of the size of its first request. */
 static void reserve(struct server *server, struct client *client, const struct spec *spec)
 {
@@ -169,7 +156,7 @@ static void on_request(struct server *server, struct client *client,
     known->uses++;
     client_queue(&server->clients, client, job);
     reserve(server, client, &known->spec);
-    announce(server, known, request->epoch, request->chunk, samples);
+    read_ahead_request(server, job);
 }
 
 static void on_spec(struct server *server, struct client *client, const struct spec *spec)

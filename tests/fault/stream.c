@@ -47,24 +47,33 @@ void stream_check_deadline(int64_t end_ns, const char *condition)
 
 void stream_make_store(const char *path, uint32_t count, unsigned variant, const char *prefix)
 {
+    stream_make_store_of(path, count, STREAM_SIZE_PX, variant, prefix);
+}
+
+void stream_make_store_of(const char *path, uint32_t count, uint32_t size_px, unsigned variant,
+                          const char *prefix)
+{
     struct store_writer *writer;
     assert_int_equal(store_writer_open(&writer, path, 0), 0);
-    uint8_t image[IMAGE_BYTES];
+    size_t image_bytes = (size_t)size_px * size_px * STREAM_CHANNELS;
+    uint8_t *image = malloc(image_bytes);
+    assert_non_null(image);
     uint32_t state = variant + 1;
     for (uint32_t i = 0; i < count; i++) {
-        for (int j = 0; j < IMAGE_BYTES; j++) {
+        for (size_t j = 0; j < image_bytes; j++) {
             state = state * 1664525u + 1013904223u; /* Numerical Recipes' generator */
             image[j] = (uint8_t)(state >> 24);
         }
         const struct store_sample sample = {.label = i * STREAM_CLASSES / count,
-                                            .width = STREAM_SIZE_PX,
-                                            .height = STREAM_SIZE_PX,
+                                            .width = size_px,
+                                            .height = size_px,
                                             .channels = STREAM_CHANNELS,
                                             .encoding = STORE_RAW,
                                             .image = image,
-                                            .image_bytes = IMAGE_BYTES};
+                                            .image_bytes = image_bytes};
         assert_int_equal(store_writer_add(writer, &sample), 0);
     }
+    free(image);
     char ids[STREAM_CLASSES][32];
     const char *id_list[STREAM_CLASSES], *names[STREAM_CLASSES];
     for (int i = 0; i < STREAM_CLASSES; i++) {

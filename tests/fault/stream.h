@@ -30,6 +30,9 @@ void stream_check_deadline(int64_t end_ns, const char *condition);
 
 /* A raw store of `count` images whose bytes follow from `variant`; class ids begin with prefix. */
 void stream_make_store(const char *path, uint32_t count, unsigned variant, const char *prefix);
+/* The same with images of another size. */
+void stream_make_store_of(const char *path, uint32_t count, uint32_t size_px, unsigned variant,
+                          const char *prefix);
 
 struct stream_loader {
     pid_t pid;

@@ -15,12 +15,14 @@
 #include "tests/fault/stream.h"
 #include "tests/unit/testing.h"
 
-enum { SAMPLES = 400, ROOM = 2 * TESTING_PATH_BYTES };
+/* LARGE_PX: records that are worth a read of their own. */
+enum { SAMPLES = 400, LARGE_PX = 144, ROOM = 2 * TESTING_PATH_BYTES };
 
-static void start(struct stream_loader *loader, const char *directory, const char *store)
+static void start(struct stream_loader *loader, const char *directory, const char *store,
+                  const char *page_cache_mib)
 {
     char endpoint[TESTING_PATH_BYTES], data[TESTING_PATH_BYTES + 8];
-    const char *stores[] = {data, NULL};
+    const char *stores[] = {data, "--page-cache-mib", page_cache_mib, NULL};
     snprintf(data, sizeof(data), "train=%.500s", store);
     testing_endpoint(endpoint, directory);
     stream_start(loader, directory, endpoint, stores, 2, 2);
@@ -56,15 +58,16 @@ static void replace(const char *path)
 }
 
 /* Half an epoch from two loaders, each with a store of its own but equal; then one is touched. */
-static void touch_in_mid_epoch(void (*touch)(const char *path))
+static void touch_in_mid_epoch(void (*touch)(const char *path), uint32_t size_px,
+                               const char *page_cache_mib)
 {
     const char *directory = testing_directory();
     char stores[2][TESTING_PATH_BYTES], both[ROOM];
     struct stream_loader loaders[2];
     for (int i = 0; i < 2; i++) {
         testing_path(stores[i], directory, i ? "b.lmdb" : "a.lmdb");
-        stream_make_store(stores[i], SAMPLES, 1, "class");
-        start(&loaders[i], directory, stores[i]);
+        stream_make_store_of(stores[i], SAMPLES, size_px, 1, "class");
+        start(&loaders[i], directory, stores[i], i ? "-1" : page_cache_mib);
     }
     snprintf(both, sizeof(both), "%.500s,%.500s", loaders[0].endpoint, loaders[1].endpoint);
     struct feed *feed = stream_feed(both, 60);
@@ -90,27 +93,60 @@ static void touch_in_mid_epoch(void (*touch)(const char *path))
 static void cut_store(void **state)
 {
     (void)state;
-    touch_in_mid_epoch(cut);
+    touch_in_mid_epoch(cut, STREAM_SIZE_PX, "-1");
 }
 
 static void overwritten_store(void **state)
 {
     (void)state;
-    touch_in_mid_epoch(overwrite);
+    touch_in_mid_epoch(overwrite, STREAM_SIZE_PX, "-1");
 }
 
 static void replaced_store(void **state)
 {
     (void)state;
-    touch_in_mid_epoch(replace);
+    touch_in_mid_epoch(replace, STREAM_SIZE_PX, "-1");
+}
+
+/* The same where records are read past the page cache. */
+static void cut_large(void **state)
+{
+    (void)state;
+    touch_in_mid_epoch(cut, LARGE_PX, "0");
+}
+
+static void overwritten_large(void **state)
+{
+    (void)state;
+    touch_in_mid_epoch(overwrite, LARGE_PX, "0");
+}
+
+/* Of a store larger than what the page cache may hold, every bit is served as of any other. */
+static void beyond_the_page_cache(void **state)
+{
+    (void)state;
+    const char *directory = testing_directory();
+    char store[TESTING_PATH_BYTES];
+    stream_make_store_of(testing_path(store, directory, "a.lmdb"), SAMPLES, LARGE_PX, 1, "class");
+    for (int mib = 0; mib <= 12; mib += 4) { /* the store has nearly 10 */
+        char text[8];
+        struct stream_loader loader;
+        snprintf(text, sizeof text, "%d", mib);
+        start(&loader, directory, store, text);
+        assert_int_equal(stream_log_has(&loader, "larger than memory"), mib < 12);
+        struct feed *feed = stream_feed(loader.endpoint, 60);
+        stream_check_epoch(feed, store);
+        feed_close(feed);
+        assert_int_equal(stream_stop(&loader), 0);
+    }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(cut_store),
-        cmocka_unit_test(overwritten_store),
-        cmocka_unit_test(replaced_store),
+        cmocka_unit_test(cut_store),         cmocka_unit_test(overwritten_store),
+        cmocka_unit_test(replaced_store),    cmocka_unit_test(cut_large),
+        cmocka_unit_test(overwritten_large), cmocka_unit_test(beyond_the_page_cache),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
