@@ -137,7 +137,8 @@ static const char *const foreign_keys[] = {
     "resize-long", "classes-of", "jobs", "resume", "verify", "skip-bad",
     /* loader */
     "data", "bind", "workers", "io-threads", "credits", "buffer-mib", "secret-key", "allow",
-    "insecure", "metrics-file", "ready-file", "decoder", "strict", "read-ahead", "shared-memory",
+    "insecure", "metrics-file", "ready-file", "decoder", "strict", "read-ahead", "page-cache-mib",
+    "shared-memory",
     /* trainer */
     "loaders", "device", "backend", "threads", "max-steps", "audit", "stall-limit", "server-keys",
     "save-every", "check-ranks", "cuda-graph", "eval-only", "keep", "allow-change", "fusion",

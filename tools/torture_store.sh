@@ -73,26 +73,28 @@ full() { # a file system of 24 MB, in a mount namespace of its own
     fi
 }
 
-# receipt_of STORE: as serve.sh pulls it.
-receipt_of() {
-    rm -f ready
-    "$loader" --data "train=$1" --bind "ipc://$scratch/sock" --ready-file ready --workers 1 2>>pack.log &
-    pid=$!
-    until [ -e ready ] || ! kill -0 $pid 2>/dev/null; do sleep 0.01; done
-    "$feed" --loaders "ipc://$scratch/sock" --size 32 --total-batch 64 --epochs 1 2>>pack.log | sed -n 's/^epoch 0: receipt \([0-9a-f]*\).*/\1/p'
-    kill $pid; wait $pid 2>/dev/null
+# damaged WORDS COUNT OPTIONS TRUNCATIONS FLIPS ARGUMENTS...: of a store packed with these arguments. OPTIONS are the loader's.
+damaged() {
+    local words=$1
+    export LOADER=$loader FEED=$feed SAMPLES=$2 OPTIONS=$3 RECEIPT=
+    set -- "$4" "$5" "${@:6}"
+    packed whole.lmdb "${@:3}" >/dev/null
+    RECEIPT=$("$root/tests/torture/serve.sh" whole.lmdb)
+    SECONDS=0
+    if [ -n "$RECEIPT" ] && "$build/tests/torture/torture-damage" whole.lmdb bent.lmdb "$inspect" "$root/tests/torture/serve.sh" \
+        "$1" "$2" >damage.out 2>damage.err; then
+        while read -r line; do row damage "$words: $line"; done <damage.out
+        row damage "$words: $SECONDS s"
+    else
+        fail damage "$words: $(tail -1 damage.err)"
+    fi
 }
 
-damage() {
-    packed small.lmdb --source folder "$images" --resize-short 64 >/dev/null
-    export LOADER=$loader FEED=$feed
-    RECEIPT=$(receipt_of small.lmdb)
-    export RECEIPT
-    if "$build/tests/torture/torture-damage" small.lmdb bent.lmdb "$inspect" "$root/tests/torture/serve.sh" 100 1000 >damage.out 2>damage.err; then
-        while read -r line; do row damage "$line"; done <damage.out
-    else
-        fail damage "$(tail -1 damage.err)"
-    fi
+damage() { # each case is read here, checked by satchel-inspect and served by a loader
+    damaged "small images" "$count" "" 100 1000 --source folder "$images" --resize-short 64
+    rm -rf few && mkdir few
+    (cd "$images" && for class in *; do echo "$class"; done | head -40) | while read -r class; do ln -s "$images/$class" few/; done
+    damaged "read past the page cache" "$(find -L few -type f | wc -l)" "--page-cache-mib 0" 20 200 --source folder few
 }
 
 # many TIMES: folder many-TIMES, in which each class and image is there so many times.
