@@ -9,10 +9,7 @@ set -eu
 . "$(dirname "$0")/explain.sh"
 cd "$(dirname "$0")/.."
 out=${1:-dist}
-for tool in dpkg-deb dpkg-shlibdeps; do
-    command -v $tool >/dev/null || { echo "deb.sh: $tool is missing: apt-get install dpkg-dev" >&2; exit 1; }
-done
-tools/deps.sh
+tools/deps.sh --deb
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 work=$(mktemp -d)

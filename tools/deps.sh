@@ -3,6 +3,7 @@
 # Installs what the build, the tests and the demo need from Debian 12. Needs root only when something is missing.
 #   tools/deps.sh          build and demo
 #   tools/deps.sh --test   and what only the tests need
+#   tools/deps.sh --deb    and what tools/deb.sh needs
 set -eu
 . "$(dirname "$0")/explain.sh"
 packages="
@@ -11,6 +12,7 @@ packages="
     libcjson-dev libinih-dev libdnnl-dev libopenmpi-dev openmpi-bin libcmocka-dev dataset-fashion-mnist"
 [ "${1-}" != --test ] || packages="$packages clang-format-14 binutils g++ python3 python3-lmdb python3-numpy python3-protobuf
     python3-xxhash python3-zmq"
+[ "${1-}" != --deb ] || packages="$packages dpkg-dev"
 
 missing=
 for package in $packages; do
