@@ -61,7 +61,7 @@ done
 
 # Options by themselves are some program's, or a tool's own.
 grep -oE '^[^ ]+ --[a-z][a-z0-9-]+' "$work/commands" | sort -u | while read -r page option; do
-    case $option in --kill-on-bad-exit | --oversubscribe | --signal | --isolated-sample) continue ;; esac # mpirun's, Slurm's, the loader's to itself
+    case $option in --kill-on-bad-exit | --oversubscribe | --signal | --user | --isolated-sample) continue ;; esac # of others; the loader's to itself
     grep -qx -- "$option" "$work/all" || grep -qe "$option\b" tools/*.sh || echo "$page no program has $option"
 done >"$work/found"
 [ ! -s "$work/found" ] || complain "$(cat "$work/found")"

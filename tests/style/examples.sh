@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# The scripts under docs/examples parse, are named in docs/operations.md, and use options that the trainer has.
+# The scripts under docs/examples parse, are named in docs/operations.md, and use options and recipes that there are.
 #   examples.sh SOURCE_ROOT TRAINER
 set -u
 cd "$1" || exit 1
@@ -20,6 +20,9 @@ for file in docs/examples/*; do
         done
         ;;
     esac
+    for recipe in $(sed -n 's/.*RECIPE:-\([a-z0-9-]*\)}.*/\1/p; s/.*--recipe \([a-z][a-z0-9-]*\).*/\1/p' "$file"); do
+        [ -f "recipes/$recipe.ini" ] || complain "$file: there is no recipe $recipe"
+    done
     grep -q "examples/$(basename "$file")" docs/*.md || complain "$file is named nowhere in docs/"
 done
 exit $status
