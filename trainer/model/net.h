@@ -67,8 +67,8 @@ struct net {
 };
 
 /* Builds a network by name:
- *   resnet{18,34,50,101,152}{a,b,c,d}   ImageNet stem (paper section 4); a bare name means b
- *   resnet{8,14,20,26,32,44,56}{b,d}    He et al. 2015 section 4.2, for small images: 3x3 stride-1
+ *   resnet{10,18,34,50,101,152}{a,b,c,d}  ImageNet stem (paper section 4); a bare name means b
+ *   resnet{8,14,20,26,32,44,56}{b,d}  He et al. 2015 section 4.2, for small images: 3x3 stride-1
  *                                       stem, no pool, three stages of basic blocks with 16, 32, 64
  *                                       channels; a bare name means b; b has a 1x1 projection where
  *                                       a shape changes, d the average pool before it

@@ -21,12 +21,13 @@ struct depth {
 };
 
 static const struct depth depths[] = {
-    {18, 4, {2, 2, 2, 2}, false, "abcd", 64},  {34, 4, {3, 4, 6, 3}, false, "abcd", 64},
-    {50, 4, {3, 4, 6, 3}, true, "abcd", 64},   {101, 4, {3, 4, 23, 3}, true, "abcd", 64},
-    {152, 4, {3, 8, 36, 3}, true, "abcd", 64}, {8, 3, {1, 1, 1}, false, "bd", 16},
-    {14, 3, {2, 2, 2}, false, "bd", 16},       {20, 3, {3, 3, 3}, false, "bd", 16},
-    {26, 3, {4, 4, 4}, false, "bd", 16},       {32, 3, {5, 5, 5}, false, "bd", 16},
-    {44, 3, {7, 7, 7}, false, "bd", 16},       {56, 3, {9, 9, 9}, false, "bd", 16},
+    {10, 4, {1, 1, 1, 1}, false, "abcd", 64},  {18, 4, {2, 2, 2, 2}, false, "abcd", 64},
+    {34, 4, {3, 4, 6, 3}, false, "abcd", 64},  {50, 4, {3, 4, 6, 3}, true, "abcd", 64},
+    {101, 4, {3, 4, 23, 3}, true, "abcd", 64}, {152, 4, {3, 8, 36, 3}, true, "abcd", 64},
+    {8, 3, {1, 1, 1}, false, "bd", 16},        {14, 3, {2, 2, 2}, false, "bd", 16},
+    {20, 3, {3, 3, 3}, false, "bd", 16},       {26, 3, {4, 4, 4}, false, "bd", 16},
+    {32, 3, {5, 5, 5}, false, "bd", 16},       {44, 3, {7, 7, 7}, false, "bd", 16},
+    {56, 3, {9, 9, 9}, false, "bd", 16},
 };
 
 struct resnet { /* a parsed name */
@@ -40,7 +41,7 @@ struct resnet { /* a parsed name */
 static int unknown(const char *model)
 {
     return err_set(ERR_ARG,
-                   "unknown model '%.64s'; there are resnet{18,34,50,101,152}{a,b,c,d}, "
+                   "unknown model '%.64s'; there are resnet{10,18,34,50,101,152}{a,b,c,d}, "
                    "resnet{8,14,20,26,32,44,56}{b,d} for small images, each with the suffixes "
                    "-small (3x3 stem) and -wN (width)",
                    model);

@@ -36,6 +36,7 @@ static void test_parameters(void **unused)
         uint64_t parameters, decayed;
         int tensors;
     } expected[] = {
+        {"resnet10b", 5418792, 5412032, 62},     {"resnet10d", 5438024, 5431136, 72},
         {"resnet18b", 11689512, 11678912, 102},  {"resnet34b", 21797672, 0, 182},
         {"resnet50a", 25557032, 0, 267},         {"resnet50b", 25557032, 0, 267},
         {"resnet50d", 25576264, 25522016, 277},  {"resnet101b", 44549160, 0, 522},
