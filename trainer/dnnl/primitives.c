@@ -144,14 +144,15 @@ static int make_attributes(dnnl_primitive_attr_t *attributes, bool relu)
 }
 
 static int make_forward(dnnl_primitive_desc_t *out, struct engine *engine,
-                        const struct descriptions *d, bool infer, bool relu)
+                        const struct descriptions *d, dnnl_alg_kind_t algorithm, bool infer,
+                        bool relu)
 {
     dnnl_convolution_desc_t forward;
     dnnl_primitive_attr_t attributes = NULL;
     int code = check(dnnl_convolution_forward_desc_init(
                          &forward, infer ? dnnl_forward_inference : dnnl_forward_training,
-                         dnnl_convolution_direct, &d->in, &d->weights, infer ? &d->bias : NULL,
-                         &d->out, d->strides, d->pads, d->pads),
+                         algorithm, &d->in, &d->weights, infer ? &d->bias : NULL, &d->out,
+                         d->strides, d->pads, d->pads),
                      "convolution");
     if (!code)
         code = make_attributes(&attributes, relu);
@@ -163,20 +164,21 @@ static int make_forward(dnnl_primitive_desc_t *out, struct engine *engine,
 }
 
 static int make_backward(dnnl_primitive_desc_t *out, struct engine *engine,
-                         const struct descriptions *d, enum conv_pass pass)
+                         const struct descriptions *d, dnnl_alg_kind_t algorithm,
+                         enum conv_pass pass)
 {
     dnnl_convolution_desc_t backward;
     dnnl_primitive_desc_t hint = NULL;
     dnnl_primitive_attr_t attributes = NULL;
-    int code = make_forward(&hint, engine, d, false, false);
+    int code = make_forward(&hint, engine, d, algorithm, false, false);
     if (!code && pass == CONV_BACKWARD_DATA)
-        code = check(dnnl_convolution_backward_data_desc_init(&backward, dnnl_convolution_direct,
-                                                              &d->in, &d->weights, &d->out,
-                                                              d->strides, d->pads, d->pads),
+        code = check(dnnl_convolution_backward_data_desc_init(&backward, algorithm, &d->in,
+                                                              &d->weights, &d->out, d->strides,
+                                                              d->pads, d->pads),
                      "convolution's gradient of the data");
     else if (!code)
-        code = check(dnnl_convolution_backward_weights_desc_init(&backward, dnnl_convolution_direct,
-                                                                 &d->in, &d->weights, NULL, &d->out,
+        code = check(dnnl_convolution_backward_weights_desc_init(&backward, algorithm, &d->in,
+                                                                 &d->weights, NULL, &d->out,
                                                                  d->strides, d->pads, d->pads),
                      "convolution's gradient of the weights");
     if (!code)
@@ -186,6 +188,31 @@ static int make_backward(dnnl_primitive_desc_t *out, struct engine *engine,
                      "convolution's gradient");
     dnnl_primitive_attr_destroy(attributes);
     dnnl_primitive_desc_destroy(hint);
+    return code;
+}
+
+/* Winograd's F(4x4, 3x3) multiplies a quarter as often as the direct sum. With fewer channels its
+ * transforms cost more than they save. */
+static bool winograd_pays(const struct conv_shape *shape)
+{
+    enum { LEAST_CHANNELS = 32 };
+    return shape->kernel == 3 && shape->stride == 1 && !shape->plain_input &&
+           shape->in_channels >= LEAST_CHANNELS && shape->out_channels >= LEAST_CHANNELS;
+}
+
+static int make_pass(dnnl_primitive_desc_t *out, struct conv *conv, bool infer, bool relu)
+{
+    struct descriptions d;
+    int code = describe(&d, &conv->shape);
+    dnnl_alg_kind_t algorithm =
+        winograd_pays(&conv->shape) ? dnnl_convolution_winograd : dnnl_convolution_direct;
+    for (bool again = !code; again;) {
+        code = conv->pass == CONV_FORWARD
+                   ? make_forward(out, conv->engine, &d, algorithm, infer, relu)
+                   : make_backward(out, conv->engine, &d, algorithm, conv->pass);
+        again = code == ERR_UNSUPPORTED && algorithm != dnnl_convolution_direct;
+        algorithm = dnnl_convolution_direct;
+    }
     return code;
 }
 
@@ -255,7 +282,6 @@ int conv_open(struct conv **out, struct engine *engine, const struct conv_shape 
               enum conv_pass pass, bool infer, bool relu)
 {
     *out = NULL;
-    struct descriptions d;
     dnnl_primitive_desc_t what = NULL;
     struct conv *conv = calloc(1, sizeof *conv);
     if (!conv)
@@ -265,10 +291,7 @@ int conv_open(struct conv **out, struct engine *engine, const struct conv_shape 
     conv->pass = pass;
     conv->staged = conv_map_out_channels(shape) != shape->out_channels ||
                    conv_map_in_channels(shape) != shape->in_channels;
-    int code = describe(&d, shape);
-    if (!code)
-        code = pass == CONV_FORWARD ? make_forward(&what, engine, &d, infer, relu)
-                                    : make_backward(&what, engine, &d, pass);
+    int code = make_pass(&what, conv, infer, relu);
     const char *implementation = "";
     if (!code)
         code = check(dnnl_primitive_desc_query(what, dnnl_query_impl_info_str, 0, &implementation),

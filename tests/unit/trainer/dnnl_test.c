@@ -43,11 +43,23 @@ static void build_many_channels(struct build *build)
     tiny_head(build, tiny_conv(build, second, -1, 48, 3, 1, true));
 }
 
+/* Convolutions that are done by Winograd's algorithm where the library has it; tiles are 4 x 4. */
+static void build_winograd(struct build *build)
+{
+    int first = tiny_conv(build, 0, -1, 33, 3, 1, true);
+    int second = tiny_conv(build, first, -1, 40, 3, 1, false);
+    int third = tiny_conv(build, second, second, 40, 3, 1, true);
+    tiny_head(build, tiny_conv(build, third, -1, 70, 3, 1, true));
+}
+
 static const struct tiny_case more_cases[] = {
     {"many readers", build_many_readers, 7, 3, 4, 3, -1, {0}, false},
     {"readers of the input", build_input_readers, 9, 3, 4, 5, -1, {0}, false},
     {"many channels", build_many_channels, 17, 1, 13, 3, -1, {0}, false},
     {"many channels, two of input", build_many_channels, 16, 2, 13, 3, -1, {0}, false},
+    {"Winograd", build_winograd, 13, 3, 4, 3, -1, {0}, false},
+    {"Winograd, less than a tile", build_winograd, 3, 3, 4, 5, -1, {0}, false},
+    {"Winograd, whole tiles", build_winograd, 16, 3, 4, 2, -1, {0}, false},
 };
 enum { MORE_CASES = sizeof more_cases / sizeof more_cases[0] };
 
