@@ -8,7 +8,8 @@
 #   SEEDS ("0 1 2")   ROWS (all seven)   THREADS (0: all)   TEACHER (default: trained first by the recipe cifar10, in WORK/teacher)
 #   TABLE=only   prints the table of the runs that are there
 set -eu
-[ $# -eq 3 ] || { sed -n '3,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+. "$(dirname "$0")/explain.sh"
+[ $# -eq 3 ] || { explain >&2; exit 2; }
 build=$(cd "$1" && pwd) images=$(cd "$2" && pwd)
 mkdir -p "$3"
 work=$(cd "$3" && pwd)
