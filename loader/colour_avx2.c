@@ -32,12 +32,9 @@ INLINE void sextants(__m256i highest, __m256i r, __m256i g, __m256i b, __m256i *
     *base = _mm256_andnot_si256(red, _mm256_blendv_epi8(minus_two, two, green));
 }
 
-INLINE __m256 hue_wrap(__m256 hue)
+INLINE __m256 negative(__m256 value, __m256 yes, __m256 no)
 {
-    const __m256 three = _mm256_set1_ps(3), minus_three = _mm256_set1_ps(-3);
-    const __m256 six = _mm256_set1_ps(6);
-    hue = _mm256_sub_ps(hue, _mm256_and_ps(_mm256_cmp_ps(hue, three, _CMP_GT_OQ), six));
-    return _mm256_add_ps(hue, _mm256_and_ps(_mm256_cmp_ps(hue, minus_three, _CMP_LE_OQ), six));
+    return _mm256_blendv_ps(no, yes, value);
 }
 
 /* 8 pixels' channel as halves in each 128 bits, in the pixels' order. */

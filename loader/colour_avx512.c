@@ -33,13 +33,9 @@ INLINE void sextants(__m512i highest, __m512i r, __m512i g, __m512i b, __m512i *
     *base = _mm512_maskz_mov_epi16(not_red, _mm512_mask_mov_epi16(minus_two, green, two));
 }
 
-INLINE __m512 hue_wrap(__m512 hue)
+INLINE __m512 negative(__m512 value, __m512 yes, __m512 no)
 {
-    const __m512 six = _mm512_set1_ps(6);
-    __mmask16 above = _mm512_cmp_ps_mask(hue, _mm512_set1_ps(3), _CMP_GT_OQ);
-    hue = _mm512_mask_sub_ps(hue, above, hue, six);
-    __mmask16 below = _mm512_cmp_ps_mask(hue, _mm512_set1_ps(-3), _CMP_LE_OQ);
-    return _mm512_mask_add_ps(hue, below, hue, six);
+    return _mm512_mask_mov_ps(no, _mm512_movepi32_mask(_mm512_castps_si512(value)), yes);
 }
 
 /* 32 pixels' channel as halves: 16 of `first`, then 16 of `second`. */

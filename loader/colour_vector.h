@@ -7,7 +7,7 @@
  * and has some operations that the levels do in different ways:
  *   load_ints, store_ints
  *   sextants(highest, r, g, b, &numerator, &base): 16-bit selection, see below
- *   hue_wrap(hue): into (-3, 3]
+ *   negative(value, yes, no): yes where the sign of value is set
  *   store_halves(dst, values), store_bytes(dst, values): LANES pixels, interleaved
  *
  * A pixel's values go to the upper 16 bits of 32-bit lanes and become floats there: everything
@@ -30,7 +30,7 @@ struct values {
 INLINE INTS load_ints(const int16_t *src);
 INLINE void store_ints(int16_t *dst, INTS values);
 INLINE void sextants(INTS highest, INTS r, INTS g, INTS b, INTS *numerator, INTS *base);
-INLINE FLOATS hue_wrap(FLOATS hue);
+INLINE FLOATS negative(FLOATS value, FLOATS yes, FLOATS no);
 INLINE void store_halves(uint16_t *dst, struct values values);
 INLINE void store_bytes(uint8_t *dst, INTS r, INTS g, INTS b);
 
@@ -77,88 +77,137 @@ INLINE FLOATS magnitude(FLOATS value)
     return V(andnot_ps)(V(set1_ps)(-0.0f), value);
 }
 
-/* hue - other: the shorter way round of |hue - centre| and the distance past the wrap. */
-INLINE FLOATS under(FLOATS straight, FLOATS around)
-{
-    return unit_clamp(V(sub_ps)(V(min_ps)(straight, around), V(set1_ps)(1)));
-}
+/* Some pixels on their way, in stages: each is a short loop, so that a processor works on several
+ * turns of it at once, and what one hands to the next stays in the first cache. */
+enum { RUN = 8 }; /* vectors */
 
-/* jitter_hsv() of colour.c from the integers of which R, G, B consist. base: the upper halves of
- * the float constants 0, 2, -2 (the lower are 0). product: a zero one has a zero numerator and
- * chroma, and any divisor will do. */
-INLINE void jitter_half(FLOATS out[3], INTS highest, INTS chroma, INTS numerator, INTS base,
-                        int half, const struct factors *by)
+struct run {
+    FLOATS row[3][2 * RUN]; /* R, G, B, or hue, value and the distance to the lowest; two halves for
+                               each vector */
+};
+
+/* The first half of jitter_hsv() of colour.c, from the integers of which R, G, B consist. base: the
+ * upper halves of the float constants 0, 2, -2 (the lower are 0). product: a zero one has a zero
+ * numerator and chroma, and any divisor will do. */
+INLINE void hsv_of(struct run *run, int at, INTS highest, INTS chroma, INTS numerator, INTS base,
+                   int half, const struct factors *by)
 {
     FLOATS high = to_floats(highest, half), span = to_floats(chroma, half);
     FLOATS product = V(mul_ps)(span, high);
     FLOATS inverse = V(div_ps)(V(set1_ps)(1), V(max_ps)(product, V(set1_ps)(0x1p32f)));
     FLOATS turn = V(mul_ps)(to_floats(numerator, half), V(mul_ps)(inverse, high));
     FLOATS hue = V(add_ps)(V_FLOATS(upper_half(base, half)), turn);
-    hue = hue_wrap(V(mul_ps)(hue, by->hue));
     FLOATS saturation = V(mul_ps)(V(mul_ps)(span, V(mul_ps)(span, inverse)), by->saturation);
-    saturation = V(min_ps)(saturation, V(set1_ps)(1));
     FLOATS value = V(min_ps)(V(mul_ps)(high, by->value), V(set1_ps)(255 * UNITS));
-    FLOATS scaled = V(mul_ps)(value, saturation);
-    const FLOATS two = V(set1_ps)(2), four = V(set1_ps)(4);
-    FLOATS under_r = unit_clamp(V(sub_ps)(magnitude(hue), V(set1_ps)(1)));
-    FLOATS under_g = under(magnitude(V(sub_ps)(hue, two)), V(add_ps)(hue, four));
-    FLOATS under_b = under(magnitude(V(add_ps)(hue, two)), V(sub_ps)(four, hue));
-    out[0] = V(sub_ps)(value, V(mul_ps)(scaled, under_r));
-    out[1] = V(sub_ps)(value, V(mul_ps)(scaled, under_g));
-    out[2] = V(sub_ps)(value, V(mul_ps)(scaled, under_b));
+    run->row[0][at] = V(mul_ps)(hue, by->hue);
+    run->row[1][at] = value;
+    run->row[2][at] = V(mul_ps)(value, V(min_ps)(saturation, V(set1_ps)(1)));
 }
 
-/* Up to the jitter: in units of 2^-23. */
-INLINE struct values coloured(INTS r, INTS g, INTS b, const struct factors *by)
+INLINE void run_hsv(struct run *run, const int16_t *const plane[3], size_t at, int vectors,
+                    const struct factors *by)
 {
-    struct values values;
-    if (by->jitter) {
+    for (int i = 0; i < vectors; i++, at += LANES) {
+        INTS r = load_ints(plane[0] + at), g = load_ints(plane[1] + at);
+        INTS b = load_ints(plane[2] + at), numerator, base;
         INTS highest = V(max_epi16)(r, V(max_epi16)(g, b));
         INTS chroma = V(sub_epi16)(highest, V(min_epi16)(r, V(min_epi16)(g, b)));
-        INTS numerator, base;
         sextants(highest, r, g, b, &numerator, &base);
         for (int half = 0; half < 2; half++)
-            jitter_half(values.half[half], highest, chroma, numerator, base, half, by);
-    } else {
-        for (int half = 0; half < 2; half++) {
-            values.half[half][0] = to_floats(r, half);
-            values.half[half][1] = to_floats(g, half);
-            values.half[half][2] = to_floats(b, half);
-        }
+            hsv_of(run, 2 * i + half, highest, chroma, numerator, base, half, by);
     }
-    return values;
 }
 
-/* source's pixels from `at` on. */
-INLINE struct values normalised(const int16_t *const plane[3], size_t at, const struct factors *by)
+INLINE FLOATS normalised(FLOATS value, int channel, const struct factors *by)
 {
-    struct values values =
-        coloured(load_ints(plane[0] + at), load_ints(plane[1] + at), load_ints(plane[2] + at), by);
+    return V(mul_ps)(V(add_ps)(value, by->shift[channel]), by->scale[channel]);
+}
+
+/* How far a channel stays under the value: distance from its own hue, in sixths of a turn. */
+INLINE FLOATS under(FLOATS distance)
+{
+    return unit_clamp(V(sub_ps)(distance, V(set1_ps)(1)));
+}
+
+/* The second half of jitter_hsv(), and the normalisation. The hue is within (-6, 6], or past that
+ * by what rounding adds. It is not wrapped to (-3, 3]: distances are taken the shorter way round
+ * where they can be under 2, beyond which all end alike. Wrapping would subtract without rounding,
+ * so the results are rounded as the definition's. Green and blue are each other's mirror image. */
+INLINE void run_rgb(struct run *run, int vectors, const struct factors *by)
+{
+    for (int at = 0; at < 2 * vectors; at++) {
+        FLOATS hue = run->row[0][at], value = run->row[1][at], scaled = run->row[2][at];
+        FLOATS turned = magnitude(hue);
+        FLOATS from_two = V(min_ps)(magnitude(V(sub_ps)(turned, V(set1_ps)(2))),
+                                    V(sub_ps)(V(set1_ps)(8), turned));
+        FLOATS from_four = magnitude(V(sub_ps)(turned, V(set1_ps)(4)));
+        FLOATS from_red = V(min_ps)(turned, V(sub_ps)(V(set1_ps)(6), turned));
+        FLOATS r = V(sub_ps)(value, V(mul_ps)(scaled, under(from_red)));
+        FLOATS near = V(sub_ps)(value, V(mul_ps)(scaled, under(from_two)));
+        FLOATS far = V(sub_ps)(value, V(mul_ps)(scaled, under(from_four)));
+        run->row[0][at] = normalised(r, 0, by);
+        run->row[1][at] = normalised(negative(hue, far, near), 1, by);
+        run->row[2][at] = normalised(negative(hue, near, far), 2, by);
+    }
+}
+
+INLINE void run_plain(struct run *run, const int16_t *const plane[3], size_t at, int vectors,
+                      const struct factors *by)
+{
+    for (int i = 0; i < vectors; i++, at += LANES)
+        for (int c = 0; c < 3; c++) {
+            INTS values = load_ints(plane[c] + at);
+            run->row[c][2 * i] = normalised(to_floats(values, 0), c, by);
+            run->row[c][2 * i + 1] = normalised(to_floats(values, 1), c, by);
+        }
+}
+
+/* The next pixels of a source, at most RUN vectors. Returns how many. */
+INLINE size_t run_fill(struct run *run, const struct colour_source *source, size_t at, size_t count,
+                       const struct factors *by)
+{
+    const int16_t *planes[3] = {source->plane[0], source->plane[1], source->plane[2]};
+    int16_t tail[3][LANES];
+    size_t left = count - at, vectors = left / LANES < RUN ? left / LANES : RUN;
+    size_t pixels = vectors * LANES;
+    if (!vectors) { /* the last pixels, padded to a whole vector */
+        memset(tail, 0, sizeof tail);
+        for (int c = 0; c < 3; c++) {
+            memcpy(tail[c], source->plane[c] + at, left * sizeof *tail[c]);
+            planes[c] = tail[c];
+        }
+        at = 0;
+        vectors = 1;
+        pixels = left;
+    }
+    if (by->jitter) {
+        run_hsv(run, planes, at, (int)vectors, by);
+        run_rgb(run, (int)vectors, by);
+    } else {
+        run_plain(run, planes, at, (int)vectors, by);
+    }
+    return pixels;
+}
+
+INLINE struct values run_values(const struct run *run, int vector)
+{
+    struct values values;
     for (int half = 0; half < 2; half++)
         for (int c = 0; c < 3; c++)
-            values.half[half][c] =
-                V(mul_ps)(V(add_ps)(values.half[half][c], by->shift[c]), by->scale[c]);
+            values.half[half][c] = run->row[c][2 * vector + half];
     return values;
 }
 
-/* The last pixels of a run, padded to a whole vector. */
-struct tail {
-    int16_t plane[3][LANES];
-};
-
-static void tail_load(struct tail *tail, const struct colour_source *source, size_t at,
-                      size_t count)
-{
-    *tail = (struct tail){0};
-    for (int c = 0; c < 3; c++)
-        memcpy(tail->plane[c], source->plane[c] + at, count * sizeof *tail->plane[c]);
-}
-
-#define TAIL_PLANES(tail)                                                                          \
-    (const int16_t *const[3])                                                                      \
-    {                                                                                              \
-        (tail).plane[0], (tail).plane[1], (tail).plane[2]                                          \
-    }
+/* Whole vectors go where they belong, a part of one by way of spill. */
+#define STORE(store, dst, pixels, spill, ...)                                                      \
+    do {                                                                                           \
+        if ((pixels) >= LANES) {                                                                   \
+            store(dst, __VA_ARGS__);                                                               \
+        } else {                                                                                   \
+            store(spill, __VA_ARGS__);                                                             \
+            memcpy(dst, spill, (pixels)*3 * sizeof *(dst));                                        \
+        }                                                                                          \
+    } while (0)
 
 static void halves(uint16_t *dst, const struct colour_source *source, size_t count)
 {
@@ -167,16 +216,14 @@ static void halves(uint16_t *dst, const struct colour_source *source, size_t cou
         return;
     }
     const struct factors by = factors_of(source->params);
-    size_t at = 0;
-    for (; at + LANES <= count; at += LANES)
-        store_halves(dst + 3 * at, normalised(source->plane, at, &by));
-    if (at == count)
-        return;
-    struct tail tail;
+    struct run run;
     uint16_t spill[LANES * 3];
-    tail_load(&tail, source, at, count - at);
-    store_halves(spill, normalised(TAIL_PLANES(tail), 0, &by));
-    memcpy(dst + 3 * at, spill, (count - at) * 3 * sizeof *dst);
+    for (size_t at = 0, pixels; at < count; at += pixels) {
+        pixels = run_fill(&run, source, at, count, &by);
+        for (size_t i = 0; i < pixels; i += LANES)
+            STORE(store_halves, dst + 3 * (at + i), pixels - i, spill,
+                  run_values(&run, (int)(i / LANES)));
+    }
 }
 
 /* colour_mix() */
@@ -190,16 +237,6 @@ INLINE void mix(struct values *a, struct values *b, FLOATS lam, FLOATS rest)
         }
 }
 
-INLINE void mix_vector(uint16_t *dst_a, uint16_t *dst_b, const int16_t *const plane_a[3],
-                       const int16_t *const plane_b[3], size_t at, const struct factors *by_a,
-                       const struct factors *by_b, float lam)
-{
-    struct values a = normalised(plane_a, at, by_a), b = normalised(plane_b, at, by_b);
-    mix(&a, &b, V(set1_ps)(lam), V(set1_ps)(1 - lam));
-    store_halves(dst_a, a);
-    store_halves(dst_b, b);
-}
-
 static void halves_mixed(uint16_t *dst_a, uint16_t *dst_b, const struct colour_source *a,
                          const struct colour_source *b, float lam, size_t count)
 {
@@ -208,37 +245,28 @@ static void halves_mixed(uint16_t *dst_a, uint16_t *dst_b, const struct colour_s
         return;
     }
     const struct factors by_a = factors_of(a->params), by_b = factors_of(b->params);
-    size_t at = 0;
-    for (; at + LANES <= count; at += LANES)
-        mix_vector(dst_a + 3 * at, dst_b + 3 * at, a->plane, b->plane, at, &by_a, &by_b, lam);
-    if (at == count)
-        return;
-    struct tail of_a, of_b;
-    uint16_t spill_a[LANES * 3], spill_b[LANES * 3];
-    tail_load(&of_a, a, at, count - at);
-    tail_load(&of_b, b, at, count - at);
-    mix_vector(spill_a, spill_b, TAIL_PLANES(of_a), TAIL_PLANES(of_b), 0, &by_a, &by_b, lam);
-    memcpy(dst_a + 3 * at, spill_a, (count - at) * 3 * sizeof *dst_a);
-    memcpy(dst_b + 3 * at, spill_b, (count - at) * 3 * sizeof *dst_b);
+    const FLOATS of_own = V(set1_ps)(lam), of_other = V(set1_ps)(1 - lam);
+    struct run run_a, run_b;
+    uint16_t spill[LANES * 3];
+    for (size_t at = 0, pixels; at < count; at += pixels) {
+        pixels = run_fill(&run_a, a, at, count, &by_a);
+        run_fill(&run_b, b, at, count, &by_b);
+        for (size_t i = 0; i < pixels; i += LANES) {
+            struct values of_a = run_values(&run_a, (int)(i / LANES));
+            struct values of_b = run_values(&run_b, (int)(i / LANES));
+            mix(&of_a, &of_b, of_own, of_other);
+            STORE(store_halves, dst_a + 3 * (at + i), pixels - i, spill, of_a);
+            STORE(store_halves, dst_b + 3 * (at + i), pixels - i, spill, of_b);
+        }
+    }
 }
 
 /* One channel's levels, rounded: 16-bit values in the pixels' order. */
 INLINE INTS levels(FLOATS first, FLOATS second)
 {
-    const FLOATS unit = V(set1_ps)(1 / UNITS), half = V(set1_ps)(0.5f);
-    INTS low = V(cvttps_epi32)(V(add_ps)(V(mul_ps)(first, unit), half));
-    INTS high = V(cvttps_epi32)(V(add_ps)(V(mul_ps)(second, unit), half));
-    return V(packs_epi32)(low, high);
-}
-
-INLINE void byte_vector(uint8_t *dst, const int16_t *const plane[3], size_t at,
-                        const struct factors *by)
-{
-    struct values values =
-        coloured(load_ints(plane[0] + at), load_ints(plane[1] + at), load_ints(plane[2] + at), by);
-    store_bytes(dst, levels(values.half[0][0], values.half[1][0]),
-                levels(values.half[0][1], values.half[1][1]),
-                levels(values.half[0][2], values.half[1][2]));
+    const FLOATS half = V(set1_ps)(0.5f);
+    return V(packs_epi32)(V(cvttps_epi32)(V(add_ps)(first, half)),
+                          V(cvttps_epi32)(V(add_ps)(second, half)));
 }
 
 static void bytes(uint8_t *dst, const struct colour_source *source, size_t count)
@@ -247,17 +275,23 @@ static void bytes(uint8_t *dst, const struct colour_source *source, size_t count
         colour_ops_scalar.bytes(dst, source, count);
         return;
     }
-    const struct factors by = factors_of(source->params);
-    size_t at = 0;
-    for (; at + LANES <= count; at += LANES)
-        byte_vector(dst + 3 * at, source->plane, at, &by);
-    if (at == count)
-        return;
-    struct tail tail;
+    struct factors by = factors_of(source->params);
+    for (int c = 0; c < 3; c++) { /* back to levels of 0..255 */
+        by.shift[c] = V(setzero_ps)();
+        by.scale[c] = V(set1_ps)(1 / UNITS);
+    }
+    struct run run;
     uint8_t spill[LANES * 3];
-    tail_load(&tail, source, at, count - at);
-    byte_vector(spill, TAIL_PLANES(tail), 0, &by);
-    memcpy(dst + 3 * at, spill, (count - at) * 3);
+    for (size_t at = 0, pixels; at < count; at += pixels) {
+        pixels = run_fill(&run, source, at, count, &by);
+        for (size_t i = 0; i < pixels; i += LANES) {
+            struct values values = run_values(&run, (int)(i / LANES));
+            STORE(store_bytes, dst + 3 * (at + i), pixels - i, spill,
+                  levels(values.half[0][0], values.half[1][0]),
+                  levels(values.half[0][1], values.half[1][1]),
+                  levels(values.half[0][2], values.half[1][2]));
+        }
+    }
 }
 
 INLINE INTS clamp_q7(INTS value)

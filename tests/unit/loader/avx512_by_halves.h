@@ -251,17 +251,14 @@ HALVES union ints512 halves_permute16(union ints512 a, union ints512 index, unio
 #define _mm512_cmpeq_epi8_mask halves_equal8
 #define _mm512_cmpeq_epi16_mask halves_equal16
 #define _mm512_cmpneq_epi16_mask(a, b) (~halves_equal16(a, b))
-#define _mm512_cmp_ps_mask(a, b, how)                                                              \
-    (uint16_t)(_mm256_movemask_ps(_mm256_cmp_ps((a).half[0], (b).half[0], how)) |                  \
-               _mm256_movemask_ps(_mm256_cmp_ps((a).half[1], (b).half[1], how)) << 8)
+#define _mm512_castps_si512(a) (a)
+#define _mm512_movepi32_mask(a) /* of floats */                                                    \
+    (uint16_t)(_mm256_movemask_ps((a).half[0]) | _mm256_movemask_ps((a).half[1]) << 8)
+#define _mm512_mask_mov_ps halves_choose_ps
 #define _mm512_mask_mov_epi16 halves_choose16
 #define _mm512_maskz_mov_epi16(mask, a) halves_choose16(halves_set1_epi16(0), mask, a)
 #define _mm512_mask_sub_epi16(otherwise, mask, a, b)                                               \
     halves_choose16(otherwise, mask, halves_sub_epi16(a, b))
-#define _mm512_mask_add_ps(otherwise, mask, a, b)                                                  \
-    halves_choose_ps(otherwise, mask, halves_add_ps(a, b))
-#define _mm512_mask_sub_ps(otherwise, mask, a, b)                                                  \
-    halves_choose_ps(otherwise, mask, halves_sub_ps(a, b))
 #define _mm512_maskz_compress_epi8 halves_compress8
 #define _mm512_maskz_permutexvar_epi8(mask, index, a)                                              \
     halves_permute8(mask, a, halves_low6(index), a)
