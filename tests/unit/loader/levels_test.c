@@ -174,6 +174,25 @@ static void resize_is_the_same_at_every_level(void **state)
     }
 }
 
+/* From four samples an output on, 32 outputs reach further than AVX-512's two windows; four still
+ * fit into one of AVX2's up to five samples. Both sides of both limits, plain and mirrored. */
+static void wide_images_are_resized_the_same_at_every_level(void **state)
+{
+    static const uint32_t widths[] = {3 * 224 + 112, 4 * 224 - 1, 4 * 224,     4 * 224 + 1,
+                                      4 * 224 + 112, 5 * 224,     5 * 224 + 1, 5 * 224 + 112};
+    uint64_t random = testing_seed();
+    for (size_t i = 0; i < 2 * sizeof widths / sizeof widths[0]; i++) {
+        uint32_t width = widths[i / 2], height = 300;
+        struct planes planes = make_planes(&random, width, height, (enum fill)0);
+        struct crop crop = {.x = {.denominator = 1, .extent = width, .high = width},
+                            .y = {.denominator = 1, .extent = height, .high = height},
+                            .flip = i % 2};
+        compare_resize(&planes, &crop, 224, 8);
+        for (int c = 0; c < 3; c++)
+            free((void *)planes.plane[c].pixels);
+    }
+}
+
 /* ---- colour ---- */
 
 /* count pixels of three planes within 0..RESIZE_ONE: extremes, greys, ties and anything. */
@@ -194,10 +213,14 @@ static void make_pixels(int16_t *plane[3], uint64_t *random, size_t count)
 
 static struct colour_params make_params(uint64_t *random, bool jitter)
 {
+    static const float ends[] = {0, 0x1p-20f, 1, 0x1.fffffep0f, 2};
     struct colour_params params = {.channels = 3, .jitter = jitter};
     float *factors[] = {&params.hue, &params.saturation, &params.value};
     for (int c = 0; c < 3; c++) {
-        *factors[c] = (float)between(random, 600, 1400) / 1000;
+        uint32_t kind = between(random, 0, 3);
+        *factors[c] = kind == 0   ? ends[between(random, 0, 4)]
+                      : kind == 1 ? (float)between(random, 0, 2000) / 1000
+                                  : (float)between(random, 600, 1400) / 1000;
         params.offset[c] = ((float)between(random, 0, 2000) - 1000) / 100;
         params.shift[c] = params.offset[c] - (float)between(random, 90, 130);
         params.scale[c] = 1 / (float)between(random, 50, 60);
@@ -287,6 +310,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(resize_is_the_same_at_every_level),
+        cmocka_unit_test(wide_images_are_resized_the_same_at_every_level),
         cmocka_unit_test(colour_is_the_same_at_every_level),
     };
     return cmocka_run_group_tests(tests, find_levels, NULL);
