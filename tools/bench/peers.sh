@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The per-sample path beside DALI, torchvision, FFCV and libjpeg-turbo on the same JPEGs, in one run on one core; prints a table.
 #   tools/bench/peers.sh IMAGES_FOLDER [BUILD_FOLDER]     class folders of JPEGs; a release build (default: build)
+#   tools/bench/peers.sh --install                        installs the others and measures nothing
 # Installs the others from PyPI into two throw-away virtual environments (about 10 GB) under ${TMPDIR:-/tmp}/satchel-peers, which
 # stay, with the packs, for the next run: SATCHEL_PEERS=FOLDER puts them elsewhere. FFCV is built from source and needs Debian's
 # libopencv-dev, libturbojpeg0-dev and pkg-config; where its build fails it is left out. SATCHEL_ALONE: a command in front of the
@@ -9,9 +10,11 @@
 set -eu
 . "$(dirname "$0")/../explain.sh"
 here=$(dirname "$0")
-[ $# -ge 1 ] || { explain >&2; exit 2; }
-images=$(realpath "$1")
-build=$(realpath "${2:-$here/../../build}")
+case ${1-} in
+    --install) [ $# -eq 1 ] ;;
+    '' | -*) false ;;
+    *) [ $# -le 2 ] ;;
+esac || { explain >&2; exit 2; }
 work=${SATCHEL_PEERS:-${TMPDIR:-/tmp}/satchel-peers}
 
 # venv NAME PACKAGE...
@@ -38,6 +41,10 @@ if venv ffcv wheel setuptools ffcv pillow opencv-python-headless torchvision tqd
 else
     echo "peers.sh: FFCV does not build here and is left out" >&2
 fi
+[ "$1" != --install ] || exit 0
+
+images=$(realpath "$1")
+build=$(realpath "${2:-$here/../../build}")
 pack original
 pack long500 --resize-long 500 --quality 90
 pack short256 --resize-short 256 --quality 90
