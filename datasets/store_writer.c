@@ -189,6 +189,31 @@ static int put_progress(struct store_writer *writer)
     return code;
 }
 
+/* Lets the disk write what the last batch added, and takes what the one before added out of the
+ * page cache when it is written. Otherwise a large store pushes everything else out of memory, and
+ * all that has not been written yet is waited for when it is published. */
+static int pass_on(struct store_writer *writer)
+{
+    struct stat status;
+    off_t begin = writer->passed, middle = writer->written;
+    if (fstat(writer->fd, &status) != 0)
+        return writer_lmdb_error(writer, errno);
+    writer->passed = middle;
+    writer->written = status.st_size;
+    int failed = sync_file_range(writer->fd, middle, 0, SYNC_FILE_RANGE_WRITE);
+    if (!failed && middle > begin)
+        failed = sync_file_range(writer->fd, begin, middle - begin,
+                                 SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+                                     SYNC_FILE_RANGE_WAIT_AFTER);
+    /* File systems that know nothing of it leave all to publishing; an error that is told here is
+     * not told again there. */
+    if (failed && (errno == EIO || errno == ENOSPC || errno == EDQUOT))
+        return writer_lmdb_error(writer, errno);
+    if (!failed && middle > begin)
+        posix_fadvise(writer->fd, begin, middle - begin, POSIX_FADV_DONTNEED);
+    return 0;
+}
+
 /* complete: the meta record is in. */
 static int end_batch(struct store_writer *writer, bool complete)
 {
@@ -208,7 +233,7 @@ static int end_batch(struct store_writer *writer, bool complete)
         return writer_lmdb_error(writer, code);
     writer->last_key = writer->noted || complete;
     writer->kept = writer->count;
-    return 0;
+    return pass_on(writer);
 }
 
 /* Room for `bytes` under key in the current batch or a new one. */

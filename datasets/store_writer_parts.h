@@ -26,6 +26,7 @@ struct store_writer {
     struct partial partial_state; /* what the next batch's end says; tag is the store's */
     uint32_t skipped_room, kept;  /* kept: samples up to the last batch's end */
     bool noted;                   /* there are notes: batches end with partial_state */
+    off_t written, passed;        /* in the file: the last batch's end and begin, see pass_on() */
     bool last_key;                /* something stands under the meta record's key */
 };
 
