@@ -21,7 +21,7 @@
 enum { CLASSES = 1000, MAX_STEPS = 100000 };
 
 struct values {
-    const char *model, *device, *backend, *precision, *cuda_graph;
+    const char *model, *device, *backend, *precision, *fusion, *autotune, *cuda_graph;
     int64_t batch, threads, size, channels, steps, warmup;
     bool profile;
 };
@@ -41,6 +41,11 @@ static const struct opt options[] = {
      .choices = "auto|ref|dnnl|cuda", .help = "what runs it"},
     {"precision", OPT_CHOICE, offsetof(struct values, precision), .fallback = "fp32",
      .choices = "fp32|bf16|fp16", .help = "of activations and gradients"},
+    {"fusion", OPT_CHOICE, offsetof(struct values, fusion), .fallback = "auto",
+     .choices = "auto|none|prologue|block",
+     .help = "how much of batch normalisation a GPU's convolutions take over"},
+    {"autotune", OPT_STRING, offsetof(struct values, autotune), .value_name = "FILE",
+     .help = "time the GPU library's engines first and keep the choice in FILE"},
     {"cuda-graph", OPT_CHOICE, offsetof(struct values, cuda_graph), .fallback = "yes",
      .choices = "yes|no", .help = "run each step on a GPU as one CUDA graph"},
     {"threads", OPT_INT, offsetof(struct values, threads), .fallback = "0", .min = 0, .max = 1024,
@@ -112,6 +117,8 @@ static int open_bench(struct bench *bench, const struct values *values)
 {
     const struct backend_config config = {.threads = (int)values->threads,
                                           .precision = precision_of(values->precision),
+                                          .tune_path = values->autotune,
+                                          .fusion = backend_fusion(values->fusion),
                                           .uncaptured = strcmp(values->cuda_graph, "no") == 0};
     const struct program_config program = {.mode = PROGRAM_TRAIN, .batch = (int)values->batch};
     size_t pixels = (size_t)(values->batch * values->size * values->size * values->channels);

@@ -83,13 +83,13 @@ fault "a pad off" graph_ops.c \
     describe_set(d, made, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, CUDNN_TYPE_INT64, 2, before);
     describe_set(d, made, CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, CUDNN_TYPE_INT64, 2, after);'
 fault "a missing stream event" input.c \
-    'error = cudaStreamWaitEvent(input->backend->compute, input->copied[turn], 0);' 'error = cudaSuccess;'
+    'cudaStreamWaitEvent(input->backend->compute, input->copied[input->turn], 0)' 'cudaSuccess'
 fault "a buffer reused too early" schedule_backward.c \
     'schedule_use(building, GRAPH_Y, blocks->y);' 'schedule_put(building, GRAPH_Y, PLACE_BLOCK, blocks->y);'
 fault "gradient not zeroed" graph_ops.c 'spec->accumulate && !spec->masked && !spec->sums ? 1 : 0' '1'
 fault "gradient zeroed between micro-batches" update.cu \
     'float4 sum = ((float4 *)args.dst)[i];' 'float4 sum = make_float4(0, 0, 0, 0);'
-fault "scale not undone" steps.c 'float scale = (float)update->grad_scale;' 'float scale = 1;'
+fault "scale not undone" captured.c 'float scale = (float)update->grad_scale;' 'float scale = 1;'
 fault "decay on a gamma" state.c 'net_decayed(tensor, true)' 'net_decayed(tensor, tensor->kind != TENSOR_GAMMA)'
 fault "running variance biased" schedule_backward.c 'count / (count - 1)' '1'
 fault "bitmask of the wrong block" schedule_backward.c \
@@ -98,7 +98,7 @@ fault "bitmask of the wrong block" schedule_backward.c \
 fault "weights not recast after the update" update.cu \
     '*(uint2 *)(args.halves + at) = make_uint2(to_halves(w.x, w.y), to_halves(w.z, w.w));' ''
 fault "what arrived overwritten before it was read" input.c \
-    'return cudaStreamWaitEvent(input->backend->copy, input->released[turn], 0);' 'return cudaSuccess;'
+    'return cuda_order(input->backend, input->backend->compute, input_cuda_stream(input));' 'return 0;'
 fault "an engine that sums in fp16 taken" plan.c \
     'return note == CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION ||' 'return'
 fault "sums and squares swapped" schedule_forward.c \

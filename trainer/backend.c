@@ -107,3 +107,12 @@ void backend_list(FILE *stream)
             ops->close(backend);
     }
 }
+
+enum fusion backend_fusion(const char *name)
+{
+    static const char *const names[] = {"auto", "none", "prologue", "block"};
+    int at = 0;
+    while (at < FUSION_BLOCK && strcmp(name, names[at]) != 0)
+        at++;
+    return (enum fusion)at;
+}

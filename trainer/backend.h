@@ -256,6 +256,8 @@ extern const struct backend_ops backend_dnnl;
 int backend_open(struct backend **out, const struct backend_ops **ops, const char *device,
                  const char *backend, const struct backend_config *config);
 
+enum fusion backend_fusion(const char *name); /* of "auto", "none", "prologue" or "block" */
+
 /* One line for each backend: what it is here, or why it cannot be used. */
 void backend_list(FILE *stream);
 

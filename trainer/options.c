@@ -82,15 +82,6 @@ static enum precision precision_of(const char *name)
     return strcmp(name, "fp16") == 0 ? PRECISION_FP16 : PRECISION_FP32;
 }
 
-static enum fusion fusion_of(const char *name)
-{
-    static const char *const names[] = {"auto", "none", "prologue", "block"};
-    int at = 0;
-    while (at < FUSION_BLOCK && strcmp(name, names[at]) != 0)
-        at++;
-    return (enum fusion)at;
-}
-
 int options_parse(struct options *options, int argc, char **argv)
 {
     *options = (struct options){
@@ -124,7 +115,7 @@ int options_parse(struct options *options, int argc, char **argv)
     if (!code)
         code = recipe_check(&options->recipe, 1);
     options->precision = precision_of(options->recipe.precision);
-    options->fusion = fusion_of(options->run.fusion);
+    options->fusion = backend_fusion(options->run.fusion);
     options->recipe.lr = recipe_lr(&options->recipe);
     return code;
 }

@@ -381,7 +381,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
     enter_unsafe("cudaStreamSynchronize");
-    vgpu_stream_finish(vgpu_stream_of(stream));
+    vgpu_stream_wait(vgpu_stream_of(stream));
     return leave(cudaSuccess);
 }
 

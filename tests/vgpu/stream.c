@@ -56,6 +56,9 @@ struct vgpu_graph {
     struct vgpu_stream *streams[VGPU_LANES]; /* capture: who takes part; exec: who runs a branch */
     int branches, points;
     struct vgpu_clock heads[VGPU_LANES]; /* capture: [branch] what it is behind, by branch */
+    struct vgpu_stream *launched;        /* exec: on which stream it ran last; NULL: never */
+    uint64_t end;             /* exec: how much of that stream's work that was the end of, */
+    struct vgpu_clock behind; /* ... and what comes before that */
     struct point {
         int branch;
         struct vgpu_clock clock; /* capture: by branch; exec: of the latest launch, by lane */
@@ -173,6 +176,12 @@ void vgpu_stream_finish(struct vgpu_stream *stream)
         vgpu_fail("synchronisation of a stream that is being captured");
     finish_until(stream, stream->queued);
     vgpu_clock_join(&host, &stream->clock);
+}
+
+void vgpu_stream_wait(struct vgpu_stream *stream)
+{
+    if (stream->capture || vgpu_stream_idle(stream) || waits.seen++ != waits.ignored)
+        vgpu_stream_finish(stream);
 }
 
 void vgpu_stream_finish_all(void)
@@ -448,6 +457,9 @@ void vgpu_graph_launch(struct vgpu_graph *exec, struct vgpu_stream *stream)
     exec->streams[0] = stream;
     vgpu_clock_join(&stream->clock, &host);
     vgpu_count.graphs++;
+    /* An executable graph runs once at a time; on its last stream that is so anyway. */
+    if (exec->launched && exec->launched != stream && waits.seen++ != waits.ignored)
+        queue_wait(stream, exec->launched, exec->end, &exec->behind);
     for (size_t i = 0; i < exec->nodes.count; i++) {
         const struct entry *node = &exec->nodes.items[i];
         struct vgpu_stream *on = exec->streams[node->branch];
@@ -463,6 +475,9 @@ void vgpu_graph_launch(struct vgpu_graph *exec, struct vgpu_stream *stream)
             queue_wait(on, exec->streams[point->branch], point->sequence, &point->clock);
         }
     }
+    exec->launched = stream;
+    exec->end = stream->queued;
+    exec->behind = stream->clock;
 }
 
 void vgpu_graph_destroy(struct vgpu_graph *graph)
@@ -486,6 +501,7 @@ void vgpu_enqueue(void *handle, struct vgpu_task *task)
         graph->heads[stream->branch].at[stream->branch]++;
         push(&graph->nodes, &(struct entry){.kind = TASK, .task = task, .branch = stream->branch});
     } else if (stream == default_stream()) {
+        vgpu_graph_forbid("work on the default stream");
         vgpu_stream_run_default(task, false);
     } else {
         queue_task(stream, task);

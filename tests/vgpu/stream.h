@@ -22,6 +22,7 @@ void vgpu_stream_destroy(struct vgpu_stream *stream);
 /* NULL and the legacy handle are the default stream; aborts on what is no stream. */
 struct vgpu_stream *vgpu_stream_of(cudaStream_t handle);
 void vgpu_stream_finish(struct vgpu_stream *stream); /* runs its work; the host is behind it then */
+void vgpu_stream_wait(struct vgpu_stream *stream);   /* the same; counted when there is work */
 void vgpu_stream_finish_all(void);
 bool vgpu_stream_idle(const struct vgpu_stream *stream);
 /* On the default stream, at once; the host is behind it when host_waits. */

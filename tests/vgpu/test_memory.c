@@ -249,22 +249,215 @@ static void test_graph(void **state)
     cudaStreamDestroy(a);
 }
 
+/* Each launch of a graph is behind the one before, on whatever stream that was; other work is not.
+ */
+static void launch_in_turn(bool graph_only)
+{
+    cudaStream_t a = testing_stream(), b = testing_stream();
+    void *x = testing_device(64), *y = testing_device(64), *z = testing_device(64);
+    cudaGraphExec_t exec = capture(x, y, z, a, true);
+    char value = 0;
+    for (int i = 0; i < 4; i++)
+        cudaGraphLaunch(exec, i % 2 ? b : a);
+    if (!graph_only)
+        cudaMemsetAsync(z, 0, 64, a); /* the last launch is on b */
+    testing_download(&value, z, 1, b);
+    assert_int_equal(value, 5);
+    cudaDeviceSynchronize();
+    cudaGraphExecDestroy(exec);
+    cudaFree(x);
+    cudaFree(y);
+    cudaFree(z);
+    cudaStreamDestroy(a);
+    cudaStreamDestroy(b);
+}
+
+static void test_graph_in_turn(void **state)
+{
+    launch_in_turn(true);
+}
+
+static void work_beside_a_graph(void)
+{
+    launch_in_turn(false);
+}
+
 static void capture_without_join(void)
 {
     capture(testing_device(64), testing_device(64), testing_device(64), testing_stream(), false);
 }
 
-static void synchronise_in_capture(void)
+/* What a capture of this thread refuses, each in a process of its own. */
+static struct {
+    cudaStream_t stream, other;
+    cudaEvent_t event, before;
+    void *device, *pinned;
+} in;
+
+static void begin_capture(void)
 {
-    cudaStream_t stream = testing_stream();
-    cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
-    cudaStreamSynchronize(stream);
+    in.stream = testing_stream();
+    in.other = testing_stream();
+    cudaEventCreate(&in.event);
+    cudaEventCreate(&in.before);
+    cudaEventRecord(in.before, in.other);
+    in.device = testing_device(64);
+    assert_int_equal(cudaHostAlloc(&in.pinned, 64, 0), cudaSuccess);
+    cudaStreamBeginCapture(in.stream, cudaStreamCaptureModeThreadLocal);
+}
+
+static void synchronise_stream(void)
+{
+    begin_capture();
+    cudaStreamSynchronize(in.stream);
+}
+
+static void synchronise_another_stream(void)
+{
+    begin_capture();
+    cudaStreamSynchronize(in.other);
+}
+
+static void synchronise_device(void)
+{
+    begin_capture();
+    cudaDeviceSynchronize();
+}
+
+static void synchronise_event(void)
+{
+    begin_capture();
+    cudaEventSynchronize(in.before);
+}
+
+static void ask_event(void)
+{
+    begin_capture();
+    cudaEventQuery(in.before);
+}
+
+static void ask_stream(void)
+{
+    begin_capture();
+    cudaStreamQuery(in.other);
+}
+
+static void allocate(void)
+{
+    void *more = NULL;
+    begin_capture();
+    cudaMalloc(&more, 64);
+}
+
+static void release(void)
+{
+    begin_capture();
+    cudaFree(in.device);
+}
+
+static void allocate_pinned(void)
+{
+    void *more = NULL;
+    begin_capture();
+    cudaHostAlloc(&more, 64, 0);
+}
+
+static void release_pinned(void)
+{
+    begin_capture();
+    cudaFreeHost(in.pinned);
+}
+
+static void copy_at_once(void)
+{
+    begin_capture();
+    cudaMemcpy(in.device, in.pinned, 64, cudaMemcpyHostToDevice);
+}
+
+static void set_at_once(void)
+{
+    begin_capture();
+    cudaMemset(in.device, 0, 64);
+}
+
+static void copy_pageable(void)
+{
+    begin_capture();
+    cudaMemcpyAsync(in.device, pageable, 64, cudaMemcpyHostToDevice, in.stream);
+}
+
+static void use_the_default_stream(void)
+{
+    begin_capture();
+    cudaMemsetAsync(in.device, 0, 64, NULL);
+}
+
+static void wait_for_what_was_before(void)
+{
+    begin_capture();
+    cudaStreamWaitEvent(in.stream, in.before, 0);
+}
+
+static void wait_for_a_captured_event(void)
+{
+    cudaGraph_t graph;
+    begin_capture();
+    cudaEventRecord(in.event, in.stream);
+    cudaStreamEndCapture(in.stream, &graph);
+    cudaStreamWaitEvent(in.other, in.event, 0);
+}
+
+static void begin_twice(void)
+{
+    begin_capture();
+    cudaStreamBeginCapture(in.stream, cudaStreamCaptureModeThreadLocal);
+}
+
+static void end_by_another_stream(void)
+{
+    cudaGraph_t graph;
+    begin_capture();
+    cudaEventRecord(in.event, in.stream);
+    cudaStreamWaitEvent(in.other, in.event, 0);
+    cudaStreamEndCapture(in.other, &graph);
+}
+
+static void destroy_stream(void)
+{
+    begin_capture();
+    cudaStreamDestroy(in.stream);
 }
 
 static void test_graph_deaths(void **state)
 {
-    testing_dies(capture_without_join, "never joined");
-    testing_dies(synchronise_in_capture, "being captured");
+    static const struct {
+        void (*body)(void);
+        const char *expected;
+    } refused[] = {
+        {capture_without_join, "never joined"},
+        {synchronise_stream, "cudaStreamSynchronize while a stream is being captured"},
+        {synchronise_another_stream, "cudaStreamSynchronize while a stream is being captured"},
+        {synchronise_device, "cudaDeviceSynchronize while a stream is being captured"},
+        {synchronise_event, "cudaEventSynchronize while a stream is being captured"},
+        {ask_event, "cudaEventQuery while a stream is being captured"},
+        {ask_stream, "cudaStreamQuery while a stream is being captured"},
+        {allocate, "cudaMalloc while a stream is being captured"},
+        {release, "cudaFree while a stream is being captured"},
+        {allocate_pinned, "cudaHostAlloc while a stream is being captured"},
+        {release_pinned, "cudaFreeHost while a stream is being captured"},
+        {copy_at_once, "cudaMemcpy while a stream is being captured"},
+        {set_at_once, "cudaMemset while a stream is being captured"},
+        {copy_pageable, "a copy of pageable memory is captured"},
+        {use_the_default_stream, "default stream while a stream is being captured"},
+        {wait_for_what_was_before, "recorded outside of the capture"},
+        {wait_for_a_captured_event, "in a capture, which is over"},
+        {begin_twice, "on a stream that is being captured"},
+        {end_by_another_stream, "whose capture it did not begin"},
+        {destroy_stream, "of a stream that is being captured"},
+        {work_beside_a_graph, "no event or synchronisation"},
+    };
+    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++)
+        testing_dies(refused[i].body, refused[i].expected);
 }
 
 static void test_devices(void **state)
@@ -290,8 +483,8 @@ int main(void)
         cmocka_unit_test(test_copies),        cmocka_unit_test(test_late),
         cmocka_unit_test(test_out_of_memory), cmocka_unit_test(test_events),
         cmocka_unit_test(test_races),         cmocka_unit_test(test_deaths),
-        cmocka_unit_test(test_graph),         cmocka_unit_test(test_graph_deaths),
-        cmocka_unit_test(test_devices),
+        cmocka_unit_test(test_graph),         cmocka_unit_test(test_graph_in_turn),
+        cmocka_unit_test(test_graph_deaths),  cmocka_unit_test(test_devices),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -72,8 +72,10 @@ uint64_t vgpu_calls(const char *name);
 void vgpu_calls_reset(void);
 void vgpu_called(const char *name); /* where they are counted */
 
-/* From now on the waits on events (cudaStreamWaitEvent, cudaEventSynchronize) are counted from 0,
- * and number `ignored` is left out as if the program had forgotten it; -1: none. */
+/* From now on waits are counted from 0, and number `ignored` is left out as if the program had
+ * forgotten it; -1: none. Waits are cudaStreamWaitEvent, cudaEventSynchronize,
+ * cudaStreamSynchronize where there is work, and a graph's for its own last run on another stream.
+ */
 void vgpu_waits_reset(int ignored);
 int vgpu_waits(void);
 

@@ -34,6 +34,9 @@ int cuda_alloc(void *memory, struct backend *backend, size_t bytes, const char *
     void **out = memory;
     if (bytes == 0)
         bytes = 16; /* a net without such a part */
+    int code = cuda_outside(backend);
+    if (code)
+        return code;
     cudaError_t error = cudaMalloc(out, bytes);
     if (error == cudaErrorMemoryAllocation) {
         *out = NULL;
@@ -58,6 +61,32 @@ int cuda_upload(void *memory, struct backend *backend, const void *src, size_t b
     if (!error)
         error = cudaStreamSynchronize(backend->compute);
     return cuda_check(error, what);
+}
+
+int cuda_order(struct backend *backend, cudaStream_t earlier, cudaStream_t later)
+{
+    cudaError_t error = cudaEventRecord(backend->passed, earlier);
+    if (!error)
+        error = cudaStreamWaitEvent(later, backend->passed, 0);
+    return cuda_check(error, "putting work behind other work");
+}
+
+int cuda_outside(struct backend *backend)
+{
+    int turn = backend->latest_turn;
+    if (turn < 0)
+        return 0;
+    backend->latest_turn = -1;
+    return cuda_order(backend, backend->turns[turn], backend->compute);
+}
+
+int cuda_finish(struct backend *backend)
+{
+    const cudaStream_t streams[] = {backend->turns[0], backend->turns[1], backend->compute};
+    cudaError_t error = cudaSuccess;
+    for (int i = 0; i < 3 && !error; i++)
+        error = streams[i] ? cudaStreamSynchronize(streams[i]) : cudaSuccess;
+    return cuda_check(error, "finishing the work");
 }
 
 /* How many GPUs there are; one clear line when there is none to use. */
@@ -120,11 +149,11 @@ static int describe_device(struct backend *backend)
 
 static int open_libraries(struct backend *backend)
 {
-    int code = cuda_check(cudaStreamCreateWithFlags(&backend->compute, cudaStreamNonBlocking),
-                          "making a stream");
-    if (!code)
-        code = cuda_check(cudaStreamCreateWithFlags(&backend->copy, cudaStreamNonBlocking),
-                          "making a stream");
+    cudaStream_t *const streams[] = {&backend->compute, &backend->turns[0], &backend->turns[1]};
+    cudaError_t error = cudaEventCreateWithFlags(&backend->passed, cudaEventDisableTiming);
+    for (int i = 0; i < 3 && !error; i++)
+        error = cudaStreamCreateWithFlags(streams[i], cudaStreamNonBlocking);
+    int code = cuda_check(error, "making a stream");
     if (!code)
         code = cuda_check_dnn(cudnnCreate(&backend->dnn), "opening the library");
     if (!code)
@@ -140,18 +169,19 @@ static void cuda_close(struct backend *backend)
 {
     if (!backend)
         return;
-    if (backend->compute)
-        cudaStreamSynchronize(backend->compute);
+    cuda_finish(backend);
     plans_close(backend->plans);
     free(backend->tune_path);
     if (backend->lt)
         cublasLtDestroy(backend->lt);
     if (backend->dnn)
         cudnnDestroy(backend->dnn);
-    if (backend->copy)
-        cudaStreamDestroy(backend->copy);
-    if (backend->compute)
-        cudaStreamDestroy(backend->compute);
+    const cudaStream_t streams[] = {backend->turns[0], backend->turns[1], backend->compute};
+    for (int i = 0; i < 3; i++)
+        if (streams[i])
+            cudaStreamDestroy(streams[i]);
+    if (backend->passed)
+        cudaEventDestroy(backend->passed);
     free(backend);
 }
 
@@ -171,6 +201,7 @@ static int cuda_open(struct backend **out, const struct backend_config *config)
     backend->threads = config->threads;
     backend->fusion = config->fusion;
     backend->uncaptured = config->uncaptured;
+    backend->latest_turn = -1;
     if (config->tune_path && !(backend->tune_path = strdup(config->tune_path))) {
         cuda_close(backend);
         return err_set(ERR_NOMEM, "no memory for the cuda backend");
@@ -205,14 +236,6 @@ static void cuda_host_free(struct backend *backend, void *memory)
         cudaFreeHost(memory);
 }
 
-static int cuda_synchronise(struct backend *backend)
-{
-    cudaError_t error = cudaStreamSynchronize(backend->copy);
-    if (!error)
-        error = cudaStreamSynchronize(backend->compute);
-    return cuda_check(error, "finishing the work");
-}
-
 static void *cuda_queue(struct backend *backend)
 {
     return backend->compute;
@@ -237,9 +260,9 @@ const struct backend_ops backend_cuda = {
     .profile_read = profile_cuda_read,
     .peaks = profile_cuda_peaks,
     .run = pass_cuda_run,
-    .step_load = steps_cuda_load,
-    .step_run = steps_cuda_run,
-    .step_wait = steps_cuda_wait,
+    .step_load = captured_cuda_load,
+    .step_run = captured_cuda_run,
+    .step_wait = captured_cuda_wait,
     .inputs_read = pass_cuda_inputs_read,
     .logits = pass_cuda_logits,
     .slot_add = state_cuda_slot_add,
@@ -249,6 +272,6 @@ const struct backend_ops backend_cuda = {
     .update = state_cuda_update,
     .state_average = state_cuda_average,
     .metrics = state_cuda_metrics,
-    .synchronise = cuda_synchronise,
+    .synchronise = cuda_finish,
     .queue = cuda_queue,
 };

@@ -2,9 +2,12 @@
 /* The objects of the cuda backend and what its files give to the operations table
  * (trainer/backend.h says what each does).
  *
- * Two streams: `compute` runs kernels, cuDNN and cuBLASLt; `copy` brings what arrives from the host
- * into one of two places in turn, so that the next batch comes in while this one is computed. Fp16
- * maps and weights, fp32 everything else. */
+ * What arrives from the host goes to one of two places in turn, each with a stream of its own, so
+ * that the next batch comes in while this one is computed. A captured step runs on its turn's
+ * stream: that is how it is behind its copies, and the copies two steps later behind it; behind the
+ * step before it is because no graph runs twice at a time. Everything else runs on `compute`. So
+ * between steps there is nothing to record and nothing to wait for. Fp16 maps and weights, fp32
+ * everything else. */
 #ifndef TRAINER_CUDA_CUDA_H
 #define TRAINER_CUDA_CUDA_H
 
@@ -21,7 +24,11 @@ struct backend {
     int device, threads;
     enum fusion fusion;
     int major; /* compute capability */
-    cudaStream_t compute, copy;
+    cudaStream_t compute, turns[2];
+    cudaEvent_t passed; /* one stream is put behind another by it */
+    const struct captured_step *latest;
+    int latest_turn; /* whose stream runs latest, which compute is not behind; -1: there is none,
+                        and captured steps are not behind compute */
     bool uncaptured; /* steps are queued anew each time */
     cudnnHandle_t dnn;
     cublasLtHandle_t lt;
@@ -41,11 +48,11 @@ struct state {
     struct kernel_control *control; /* device: of updates outside of steps */
     struct kernel_chunk *chunks;    /* device, for the update */
     int slot_total, chunk_total;
-    cudaEvent_t *ready;     /* [slot_total][bucket_total]; NULL until a training program */
-    int updated_slot;       /* of the last update, -1 before and when it was filled again */
-    bool skips;             /* the last update is left out when a gradient is not finite */
-    uint64_t version;       /* moves with the values: inference folds them anew */
-    struct steps *stepping; /* while the queue of a step is being filled */
+    cudaEvent_t *ready;             /* [slot_total][bucket_total]; NULL until a training program */
+    int updated_slot;               /* of the last update, -1 before and when it was filled again */
+    bool skips;                     /* the last update is left out when a gradient is not finite */
+    uint64_t version;               /* moves with the values: inference folds them anew */
+    struct captured_step *stepping; /* while the queue of a step is being filled */
 };
 
 static inline float *state_slot(const struct state *state, int slot)
@@ -56,6 +63,11 @@ static inline float *state_slot(const struct state *state, int slot)
 /* cuda.c: 0, or ERR_* with the error's name. what: "copying the weights". */
 int cuda_check(cudaError_t error, const char *what);
 int cuda_check_dnn(cudnnStatus_t status, const char *what);
+/* What is queued on `later` from now on is behind what `earlier` has. */
+int cuda_order(struct backend *backend, cudaStream_t earlier, cudaStream_t later);
+/* Before work on compute: it is behind captured steps, and those that come are behind it. */
+int cuda_outside(struct backend *backend);
+int cuda_finish(struct backend *backend); /* waits for everything */
 /* Zeroed memory on the device. ERR_NOMEM says how much is free. */
 int cuda_alloc(void *memory, struct backend *backend, size_t bytes, const char *what);
 /* An array of the host on the device; waits. */
@@ -106,9 +118,10 @@ struct input {
     size_t place_bytes;
     uint8_t *memory;                /* device, [2][micro_batches] places */
     struct kernel_control *control; /* device; its turn is that of what was released last */
-    cudaEvent_t copied[2], released[2];
-    bool reading[2]; /* released was recorded, and the copies have not waited for it yet */
-    int turn;        /* of what arrives next */
+    cudaEvent_t copied[2];
+    bool unmarked[2]; /* by turn: there are copies that copied is not behind */
+    bool watched;     /* somebody waits for copies */
+    int turn;         /* of what arrives next */
 };
 struct arrival { /* by turn, on the device */
     const struct kernel_control *control;
@@ -125,28 +138,33 @@ void input_cuda_close(struct input *input);
 struct arrival input_cuda_arrival(const struct input *input, int micro_batch);
 /* Queues the copy of a micro-batch behind what reads its place. */
 int input_cuda_load(struct input *input, int micro_batch, const struct batch *batch);
-int input_cuda_arrive(struct input *input); /* compute goes on when the copies of the turn are in */
-int input_cuda_release(struct input *input); /* compute has read the turn; on to the other */
+int input_cuda_mark(struct input *input);    /* the turn's copies can be waited for */
+int input_cuda_arrive(struct input *input);  /* compute goes on when they are in */
+int input_cuda_release(struct input *input); /* the turn's stream goes on behind compute */
 int input_cuda_read(struct input *input);    /* waits for all copies */
+static inline cudaStream_t input_cuda_stream(const struct input *input) /* the turn's */
+{
+    return input->backend->turns[input->turn];
+}
 
-/* step.c: whole steps, captured as one CUDA graph after the first. */
-struct steps {
+/* captured.c: a program's training step as one CUDA graph, which the second step makes. */
+struct captured_step {
     struct program *program;
     struct kernel_values *values; /* pinned, [2]: by turn */
-    struct kernel_report *report; /* device */
+    struct kernel_report *report; /* device, [2] */
     struct kernel_report *told;   /* pinned, [2] */
     cudaGraphExec_t graph;        /* NULL: not captured yet */
     int loaded, queued;           /* micro-batches of the step that is being put together */
     int slot;                     /* that it updates; -1: none yet */
     uint64_t begun, waited;       /* steps */
 };
-int steps_cuda_open(struct steps **out, struct program *program);
-void steps_cuda_close(struct steps *steps);
-int steps_cuda_load(struct program *program, int micro_batch, const struct batch *batch);
-int steps_cuda_run(struct program *program, const struct step_values *values,
-                   int (*queue)(void *user), void *user);
-int steps_cuda_wait(struct batch_metrics *metrics, struct program *program);
-struct kernel_values steps_cuda_values(const struct update *update);
+int captured_cuda_open(struct captured_step **out, struct program *program);
+void captured_cuda_close(struct captured_step *step);
+int captured_cuda_load(struct program *program, int micro_batch, const struct batch *batch);
+int captured_cuda_run(struct program *program, const struct step_values *values,
+                      int (*queue)(void *user), void *user);
+int captured_cuda_wait(struct batch_metrics *metrics, struct program *program);
+struct kernel_values captured_cuda_values(const struct update *update);
 
 /* profile.c: runs outside of steps, timed by step of the schedule. mark: before step `index`, and
  * behind the last; add: waits, and adds the run up. Both do nothing without a profile. */
@@ -179,10 +197,10 @@ struct program {
     float epsilon, zero, one; /* what graphs take by value */
 
     struct input *input;
-    struct steps *steps;     /* training */
-    struct profile *profile; /* NULL: nobody asked for one */
-    int samples;             /* of the last run */
-    uint64_t version;        /* of the state that was folded */
+    struct captured_step *step; /* training */
+    struct profile *profile;    /* NULL: nobody asked for one */
+    int samples;                /* of the last run */
+    uint64_t version;           /* of the state that was folded */
 };
 
 static inline bool program_trains(const struct program *program)

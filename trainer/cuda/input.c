@@ -42,11 +42,8 @@ size_t input_cuda_bytes(const struct program_config *config, const struct net *n
 static int make_events(struct input *input)
 {
     cudaError_t error = cudaSuccess;
-    for (int i = 0; i < 2 && !error; i++) {
+    for (int i = 0; i < 2 && !error; i++)
         error = cudaEventCreateWithFlags(&input->copied[i], cudaEventDisableTiming);
-        if (!error)
-            error = cudaEventCreateWithFlags(&input->released[i], cudaEventDisableTiming);
-    }
     return cuda_check(error, "making an event");
 }
 
@@ -71,7 +68,7 @@ int input_cuda_open(struct input **out, struct backend *backend,
         code = cuda_alloc(&input->control, backend, sizeof *input->control, "what arrives");
     if (!code)
         code = set_turn(input);
-    if (!code) /* the copies' stream does not wait for the zeros that were queued on the other */
+    if (!code) /* the copies' streams do not wait for the zeros that were queued on another */
         code = cuda_check(cudaStreamSynchronize(backend->compute), "clearing memory");
     return code ? code : make_events(input);
 }
@@ -80,12 +77,9 @@ void input_cuda_close(struct input *input)
 {
     if (!input)
         return;
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 2; i++)
         if (input->copied[i])
             cudaEventDestroy(input->copied[i]);
-        if (input->released[i])
-            cudaEventDestroy(input->released[i]);
-    }
     if (input->memory)
         cudaFree(input->memory);
     if (input->control)
@@ -112,25 +106,14 @@ struct arrival input_cuda_arrival(const struct input *input, int micro_batch)
     return arrival;
 }
 
-/* Behind what reads the turn's places, unless the host has seen it done. */
-static cudaError_t await_readers(struct input *input)
-{
-    int turn = input->turn;
-    if (!input->reading[turn])
-        return cudaSuccess;
-    input->reading[turn] = false;
-    return cudaStreamWaitEvent(input->backend->copy, input->released[turn], 0);
-}
-
 int input_cuda_load(struct input *input, int micro_batch, const struct batch *batch)
 {
-    cudaStream_t copy = input->backend->copy;
+    cudaStream_t copy = input_cuda_stream(input);
     uint8_t *place = place_of(input, input->turn, micro_batch);
     size_t samples = (size_t)batch->samples;
-    cudaError_t error = await_readers(input);
-    if (!error)
-        error = cudaMemcpyAsync(place, batch->pixels, samples * input->sample_bytes,
-                                cudaMemcpyHostToDevice, copy);
+    input->unmarked[input->turn] = true;
+    cudaError_t error = cudaMemcpyAsync(place, batch->pixels, samples * input->sample_bytes,
+                                        cudaMemcpyHostToDevice, copy);
     if (!error)
         error = cudaMemcpyAsync(place + input->label_at, batch->labels,
                                 samples * sizeof *batch->labels, cudaMemcpyHostToDevice, copy);
@@ -140,25 +123,35 @@ int input_cuda_load(struct input *input, int micro_batch, const struct batch *ba
     return cuda_check(error, "copying a batch");
 }
 
-int input_cuda_arrive(struct input *input)
+int input_cuda_mark(struct input *input)
 {
     int turn = input->turn;
-    cudaError_t error = cudaEventRecord(input->copied[turn], input->backend->copy);
-    if (!error)
-        error = cudaStreamWaitEvent(input->backend->compute, input->copied[turn], 0);
-    return cuda_check(error, "copying a batch");
+    input->unmarked[turn] = false;
+    return cuda_check(cudaEventRecord(input->copied[turn], input_cuda_stream(input)),
+                      "copying a batch");
+}
+
+int input_cuda_arrive(struct input *input)
+{
+    int code = input_cuda_mark(input);
+    if (code)
+        return code;
+    return cuda_check(cudaStreamWaitEvent(input->backend->compute, input->copied[input->turn], 0),
+                      "copying a batch");
 }
 
 int input_cuda_release(struct input *input)
 {
-    int turn = input->turn;
-    input->turn = 1 - turn;
-    input->reading[turn] = true;
-    return cuda_check(cudaEventRecord(input->released[turn], input->backend->compute),
-                      "recording an event");
+    return cuda_order(input->backend, input->backend->compute, input_cuda_stream(input));
 }
 
+/* The stream of unmarked copies may have a whole step behind them; from now on all are marked. */
 int input_cuda_read(struct input *input)
 {
-    return cuda_check(cudaStreamSynchronize(input->backend->copy), "waiting for a copy");
+    cudaError_t error = cudaSuccess;
+    for (int turn = 0; turn < 2 && !error; turn++)
+        error = input->unmarked[turn] ? cudaStreamSynchronize(input->backend->turns[turn])
+                                      : cudaEventSynchronize(input->copied[turn]);
+    input->watched = true;
+    return cuda_check(error, "waiting for a copy");
 }

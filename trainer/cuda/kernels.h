@@ -131,7 +131,7 @@ struct kernel_update {
     const struct kernel_chunk *chunks;
     int chunk_total;
     const float *sums;            /* [4], of the slot */
-    struct kernel_report *report; /* NULL: not wanted */
+    struct kernel_report *report; /* [2], by turn; NULL: not wanted */
 };
 cudaError_t kernel_update(const struct kernel_update *args, cudaStream_t stream);
 

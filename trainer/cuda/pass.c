@@ -89,6 +89,9 @@ int pass_cuda_fold(struct program *program)
         return 0;
     struct kernel_fold args = fold_of(program);
     args.folded = program_cuda_block(program, program->schedule->folded);
+    int code = cuda_outside(program->state->backend);
+    if (code)
+        return code;
     program->version = program->state->version;
     return cuda_check(kernel_fold(&args, program->state->backend->compute),
                       "folding BN into the weights");
@@ -262,9 +265,9 @@ int pass_cuda_run(struct program *program, const struct batch *batch, int slot, 
                   void (*bucket_ready)(void *user, int bucket), void *user)
 {
     struct state *state = program->state;
-    struct steps *steps = program->steps;
-    if (!batch && steps && state->stepping == steps)
-        return pass_cuda_queue(program, steps->queued++, slot, bucket_ready, user);
+    struct captured_step *step = program->step;
+    if (!batch && step && state->stepping == step)
+        return pass_cuda_queue(program, step->queued++, slot, bucket_ready, user);
     if (!batch)
         return err_set(ERR_ARG, "a run outside of a step needs a batch");
     struct pass pass = {.program = program,
@@ -277,6 +280,8 @@ int pass_cuda_run(struct program *program, const struct batch *batch, int slot, 
     if (!code)
         code = input_cuda_load(program->input, 0, batch);
     if (!code)
+        code = cuda_outside(state->backend);
+    if (!code)
         code = input_cuda_arrive(program->input);
     if (!code)
         code = set_factor(program, loss_factor);
@@ -284,7 +289,10 @@ int pass_cuda_run(struct program *program, const struct batch *batch, int slot, 
         code = run_both(&pass);
     if (!code)
         code = profile_cuda_add(program);
-    return code ? code : input_cuda_release(program->input);
+    if (!code)
+        code = input_cuda_release(program->input);
+    program->input->turn ^= !code;
+    return code;
 }
 
 int pass_cuda_queue(struct program *program, int place, int slot,
@@ -315,6 +323,9 @@ int pass_cuda_logits(float *dst, struct program *program)
     size_t pitch = (size_t)layout_padded(net->classes), width = (size_t)net->classes;
     const float *src = program_cuda_block(program, program->schedule->logits);
     cudaError_t error = cudaSuccess;
+    int code = cuda_outside(program->state->backend);
+    if (code)
+        return code;
     for (int i = 0; i < program->samples && !error; i++)
         error = cudaMemcpyAsync(dst + (size_t)i * width, src + (size_t)i * pitch,
                                 width * sizeof *dst, cudaMemcpyDeviceToHost, compute);

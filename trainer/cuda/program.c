@@ -235,7 +235,7 @@ static int allocate(struct program *program)
         code = input_cuda_open(&program->input, program->state->backend, &program->config,
                                program->net);
     if (!code && program_trains(program))
-        code = steps_cuda_open(&program->steps, program);
+        code = captured_cuda_open(&program->step, program);
     if (!code) {
         program->workspace = program->memory + blocks;
         tell_memory(program);
@@ -315,12 +315,11 @@ void program_cuda_close(struct program *program)
 {
     if (!program)
         return;
-    cudaStreamSynchronize(program->state->backend->copy);
-    cudaStreamSynchronize(program->state->backend->compute);
+    cuda_finish(program->state->backend);
     for (int i = 0; program->packs && i < program->schedule->step_count; i++)
         if (program->packs[i])
             cudnnBackendDestroyDescriptor(program->packs[i]);
-    steps_cuda_close(program->steps);
+    captured_cuda_close(program->step);
     profile_cuda_close(program->profile);
     input_cuda_close(program->input);
     void *const memory[] = {program->memory, program->gathers, program->folds};

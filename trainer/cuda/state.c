@@ -88,7 +88,7 @@ void state_cuda_close(struct state *state)
 {
     if (!state)
         return;
-    cudaStreamSynchronize(state->backend->compute);
+    cuda_finish(state->backend);
     int events = state->ready ? state->slot_total * state->layout->bucket_total : 0;
     for (int i = 0; i < events; i++)
         if (state->ready[i])
@@ -134,16 +134,18 @@ int state_cuda_set(struct state *state, enum state_kind kind, int tensor, const 
     if (!host)
         return err_set(ERR_NOMEM, "no memory for %s", what->name);
     layout_from_canonical(host, src, what);
-    cudaError_t error =
-        cudaMemcpyAsync(dst, host, count * sizeof *host, cudaMemcpyHostToDevice, compute);
+    int code = cuda_outside(state->backend);
+    cudaError_t error = cudaSuccess;
+    if (!code)
+        error = cudaMemcpyAsync(dst, host, count * sizeof *host, cudaMemcpyHostToDevice, compute);
     const struct kernel_cast cast = {state->halves + state->layout->at[tensor], dst, count};
-    if (!error && kind == STATE_WEIGHT)
+    if (!code && !error && kind == STATE_WEIGHT)
         error = kernel_cast(&cast, compute);
-    if (!error)
+    if (!code && !error)
         error = cudaStreamSynchronize(compute);
     free(host);
     state->version++;
-    return cuda_check(error, "setting weights");
+    return code ? code : cuda_check(error, "setting weights");
 }
 
 /* A tensor's floats from the device, in the canonical layout. */
@@ -155,14 +157,16 @@ static int download(float *dst, struct state *state, const float *src, int tenso
     float *host = malloc(count * sizeof *host);
     if (!host)
         return err_set(ERR_NOMEM, "no memory for %s", what->name);
-    cudaError_t error =
-        cudaMemcpyAsync(host, src, count * sizeof *host, cudaMemcpyDeviceToHost, compute);
-    if (!error)
+    int code = cuda_outside(state->backend);
+    cudaError_t error = cudaSuccess;
+    if (!code)
+        error = cudaMemcpyAsync(host, src, count * sizeof *host, cudaMemcpyDeviceToHost, compute);
+    if (!code && !error)
         error = cudaStreamSynchronize(compute);
-    if (!error)
+    if (!code && !error)
         layout_to_canonical(dst, host, what);
     free(host);
-    return cuda_check(error, "reading weights back");
+    return code ? code : cuda_check(error, "reading weights back");
 }
 
 int state_cuda_get(float *dst, struct state *state, enum state_kind kind, int tensor)
@@ -217,11 +221,12 @@ int state_cuda_slot_add(struct state *state, int dst, int src, int bucket)
         return ERR_ARG;
     if (bucket != BUCKETS_ALL && (bucket < 0 || bucket >= total))
         return err_set(ERR_ARG, "there is no bucket %d, only %d", bucket, total);
+    int code = cuda_outside(state->backend);
     cudaError_t error = cudaSuccess;
-    for (int i = 0; i < total && !error; i++)
+    for (int i = 0; i < total && !code && !error; i++)
         if (bucket == BUCKETS_ALL || bucket == i)
             error = add_bucket(state, dst, src, i);
-    return cuda_check(error, "adding gradients");
+    return code ? code : cuda_check(error, "adding gradients");
 }
 
 int state_cuda_slot_get(float *dst, struct state *state, int slot, int tensor)
@@ -237,17 +242,19 @@ int state_cuda_slot_get(float *dst, struct state *state, int slot, int tensor)
 static int set_update(struct state *state, const struct update *update)
 {
     const struct kernel_set set = {
-        .control = state->control, .flags = state->flags, .values = steps_cuda_values(update)};
+        .control = state->control, .flags = state->flags, .values = captured_cuda_values(update)};
     state->skips = update->skip_nonfinite;
     return cuda_check(kernel_set(&set, state->backend->compute), "setting an update");
 }
 
 int state_cuda_update(struct state *state, int slot, const struct update *update)
 {
-    struct steps *steps = state->stepping;
+    struct captured_step *captured = state->stepping;
     int code = checks_slot(slot, state->slot_total);
-    if (!code && !update && !steps)
+    if (!code && !update && !captured)
         code = err_set(ERR_ARG, "an update outside of a step needs its numbers");
+    if (!code)
+        code = cuda_outside(state->backend);
     if (!code && update)
         code = set_update(state, update);
     if (code)
@@ -257,7 +264,7 @@ int state_cuda_update(struct state *state, int slot, const struct update *update
     const struct kernel_finite finite = {values, state->layout->statistics_end,
                                          &state->flags[KERNEL_BAD]};
     const struct kernel_update step = {
-        .control = update ? state->control : steps->program->input->control,
+        .control = update ? state->control : captured->program->input->control,
         .flags = state->flags,
         .values = state->values,
         .momenta = state->momenta,
@@ -266,7 +273,7 @@ int state_cuda_update(struct state *state, int slot, const struct update *update
         .chunks = state->chunks,
         .chunk_total = state->chunk_total,
         .sums = values + state->layout->statistics_end,
-        .report = update ? NULL : steps->report,
+        .report = update ? NULL : captured->report,
     };
     cudaError_t error = kernel_finite(&finite, compute);
     if (!error)
@@ -274,7 +281,7 @@ int state_cuda_update(struct state *state, int slot, const struct update *update
     if (update)
         state->updated_slot = slot;
     else
-        steps->slot = slot;
+        captured->slot = slot;
     state->version++;
     return cuda_check(error, "updating the weights");
 }
@@ -287,6 +294,9 @@ int state_cuda_average(struct state *average, struct state *state, double decay)
                                         .values = state->values,
                                         .count = state->layout->value_count,
                                         .decay = (float)decay};
+    int code = cuda_outside(state->backend);
+    if (code)
+        return code;
     average->version++;
     return cuda_check(kernel_average(&args, state->backend->compute), "averaging the weights");
 }
@@ -298,6 +308,9 @@ int state_cuda_metrics(struct batch_metrics *metrics, struct state *state, int s
     cudaStream_t compute = state->backend->compute;
     float sums[METRICS];
     int bad = 0;
+    int code = cuda_outside(state->backend);
+    if (code)
+        return code;
     cudaError_t error =
         cudaMemcpyAsync(sums, state_slot(state, slot) + state->layout->statistics_end, sizeof sums,
                         cudaMemcpyDeviceToHost, compute);

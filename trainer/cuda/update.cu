@@ -70,11 +70,12 @@ __device__ static void update_running(const struct kernel_update &args,
 
 __device__ static void report(const struct kernel_update &args)
 {
+    struct kernel_report *told = args.report + args.control->turn;
     for (int i = 0; i < 4; i++)
-        args.report->sums[i] = args.sums[i];
-    args.report->bad = args.flags[KERNEL_BAD] != 0;
+        told->sums[i] = args.sums[i];
+    told->bad = args.flags[KERNEL_BAD] != 0;
     for (int i = 0; i < 3; i++)
-        args.report->pads[i] = 0;
+        told->pads[i] = 0;
 }
 
 __global__ static void update(const struct kernel_update args)
