@@ -12,7 +12,7 @@
 #   tools/gpu_check.sh --bundle DIR [BUILD]      what that needs, in a folder for a machine without our build's libraries:
 #                                                DIR/gpu_check.sh [PART...] there
 # OUT (gpu_check.txt), LIMIT_S (540), TORCH_PYTHON (python3), TOOLKIT (/usr/local/cuda). What is run: NETS, "MODEL BATCH" a line;
-# SIZE of its images; TRAIN, options of the trainer. Exit status: 0 nothing failed, 1 something did, 77 there is no GPU to use.
+# SIZE of its images; STEPS (20) that are timed; TRAIN, options of the trainer. Exit status: 0 nothing failed, 1 something did, 77 there is no GPU to use.
 set -u
 . "$(dirname "$0")/explain.sh"
 here=$(cd "$(dirname "$0")" && pwd)
@@ -74,6 +74,7 @@ fi
 out=${OUT:-gpu_check.txt}
 python=${TORCH_PYTHON:-python3}
 toolkit=${TOOLKIT:-/usr/local/cuda}
+steps=${STEPS:-20}
 begin=$(date +%s)
 deadline=$((begin + ${LIMIT_S:-540}))
 limit=0 # of the running check: a time of the clock
@@ -251,16 +252,16 @@ part_speed() {
     echo "${NETS:-resnet50d 256}" >"$out.nets"
     while read -r model batch <&3; do
         for fusion in none prologue block; do
-            row "$model" "$batch" "--fusion $fusion" "$(bench 60 "$model" "$batch" --steps 20 --warmup 5 --fusion $fusion --json | number images_per_second)"
+            row "$model" "$batch" "--fusion $fusion" "$(bench 60 "$model" "$batch" --steps "$steps" --warmup 5 --fusion $fusion --json | number images_per_second)"
         done
-        row "$model" "$batch" "--cuda-graph no" "$(bench 60 "$model" "$batch" --steps 20 --warmup 5 --cuda-graph no --json | number images_per_second)"
+        row "$model" "$batch" "--cuda-graph no" "$(bench 60 "$model" "$batch" --steps "$steps" --warmup 5 --cuda-graph no --json | number images_per_second)"
         if [ "$torch" = yes ]; then
             row "$model" "$batch" "PyTorch $("$python" -c 'import torch; print(torch.__version__)')" \
-                "$(timeout "$(left 150)" "$python" "$torch_step" "$model" "$batch" 2>"$out.log" | number images_per_second)"
+                "$(timeout "$(left 150)" "$python" "$torch_step" "$model" "$batch" "$steps" 2>"$out.log" | number images_per_second)"
         else
             not_run "PyTorch beside it" "'$python' has no torch with a GPU, or no timm"
         fi
-        row "$model" "$batch" "--autotune" "$(bench 200 "$model" "$batch" --steps 20 --warmup 5 --autotune "$out.engines" --json | number images_per_second)"
+        row "$model" "$batch" "--autotune" "$(bench 200 "$model" "$batch" --steps "$steps" --warmup 5 --autotune "$out.engines" --json | number images_per_second)"
     done 3<"$out.nets"
     rm -f "$out.nets"
 }

@@ -175,6 +175,9 @@ int profile_cuda_peaks(double *flops, double *bytes, struct backend *backend);
 int profile_cuda_mark(const struct program *program, int index);
 int profile_cuda_add(const struct program *program);
 void profile_cuda_close(struct profile *profile);
+/* Seconds on the device of the fastest of some tries at work, which queues on compute. */
+int profile_cuda_best(double *best_s, struct backend *backend, int tries, int (*work)(void *user),
+                      void *user);
 
 /* program.c */
 struct program {

@@ -191,16 +191,18 @@ struct trial {
     int side;
 };
 
-static int copy_memory(const struct trial *trial)
+static int copy_memory(void *user)
 {
+    const struct trial *trial = user;
     return cuda_check(cudaMemcpyAsync(trial->memory + trial->bytes / 2, trial->memory,
                                       trial->bytes / 2, cudaMemcpyDeviceToDevice,
                                       trial->backend->compute),
                       "copying memory");
 }
 
-static int multiply(const struct trial *trial)
+static int multiply(void *user)
 {
+    const struct trial *trial = user;
     size_t matrix = (size_t)trial->side * (size_t)trial->side * sizeof(uint16_t);
     const struct fc_data data = {.x = (const uint16_t *)trial->memory,
                                  .weights = (const uint16_t *)(trial->memory + matrix),
@@ -210,21 +212,19 @@ static int multiply(const struct trial *trial)
     return fc_cuda_forward(trial->fc, &data);
 }
 
-/* Seconds of the fastest. */
-static int time_best(double *best_s, const struct trial *trial,
-                     int (*work)(const struct trial *trial))
+int profile_cuda_best(double *best_s, struct backend *backend, int tries, int (*work)(void *user),
+                      void *user)
 {
-    enum { TRIES = 5 };
     cudaEvent_t marks[2] = {NULL, NULL};
-    cudaStream_t compute = trial->backend->compute;
-    int code = 0;
+    cudaStream_t compute = backend->compute;
+    int code = cuda_outside(backend);
     for (int i = 0; i < 2 && !code; i++)
         code = cuda_check(cudaEventCreateWithFlags(&marks[i], cudaEventDefault), "making an event");
-    for (int i = 0; i < TRIES && !code; i++) {
+    for (int i = 0; i < tries && !code; i++) {
         float ms = 0;
         code = cuda_check(cudaEventRecord(marks[0], compute), "recording an event");
         if (!code)
-            code = work(trial);
+            code = work(user);
         cudaError_t error = code ? cudaSuccess : cudaEventRecord(marks[1], compute);
         if (!code && !error)
             error = cudaEventSynchronize(marks[1]);
@@ -242,6 +242,7 @@ static int time_best(double *best_s, const struct trial *trial,
 
 int profile_cuda_peaks(double *flops, double *bytes, struct backend *backend)
 {
+    enum { TRIES = 5 };
     struct trial trial = {.backend = backend, .bytes = (size_t)512 << 20, .side = 8192};
     double copy_s = 0, product_s = 0, side = trial.side;
     int code = cuda_alloc(&trial.memory, backend, trial.bytes + ((size_t)64 << 20), "a trial");
@@ -251,9 +252,9 @@ int profile_cuda_peaks(double *flops, double *bytes, struct backend *backend)
                      (double)(trial.bytes + ((size_t)64 << 20)))
         code = err_set(ERR_INTERNAL, "cuBLASLt wants a larger workspace than was allowed");
     if (!code)
-        code = time_best(&copy_s, &trial, copy_memory);
+        code = profile_cuda_best(&copy_s, backend, TRIES, copy_memory, &trial);
     if (!code)
-        code = time_best(&product_s, &trial, multiply);
+        code = profile_cuda_best(&product_s, backend, TRIES, multiply, &trial);
     *bytes = code ? 0 : (double)trial.bytes / copy_s; /* half of it read, half written */
     *flops = code ? 0 : 2 * side * side * side / product_s;
     cudaStreamSynchronize(backend->compute);

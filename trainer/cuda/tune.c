@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/clock.h"
 #include "common/err.h"
 #include "common/file.h"
 #include "common/hash.h"
@@ -63,26 +62,55 @@ static int run(const struct plan *plan, cudnnBackendDescriptor_t pack, struct ba
                           "timing an engine");
 }
 
-/* The least time of a run among some rounds, each long enough that the launch does not count. */
+/* Some runs as one CUDA graph. */
+struct runs {
+    struct backend *backend;
+    cudaGraphExec_t exec;
+};
+
+static int capture(struct runs *runs, const struct plan *plan, cudnnBackendDescriptor_t pack)
+{
+    struct backend *backend = runs->backend;
+    cudaGraph_t graph = NULL;
+    int code =
+        cuda_check(cudaStreamBeginCapture(backend->compute, cudaStreamCaptureModeThreadLocal),
+                   "timing an engine");
+    if (code)
+        return code;
+    for (int i = 0; i < REPEATS && !code; i++)
+        code = run(plan, pack, backend);
+    cudaError_t error = cudaStreamEndCapture(backend->compute, &graph); /* also behind a failure */
+    if (!code && !error)
+        error = cudaGraphInstantiate(&runs->exec, graph, 0);
+    if (graph)
+        cudaGraphDestroy(graph);
+    return code ? code : cuda_check(error, "timing an engine");
+}
+
+static int launch(void *user)
+{
+    const struct runs *runs = user;
+    return cuda_check(cudaGraphLaunch(runs->exec, runs->backend->compute), "timing an engine");
+}
+
+/* The least time of a run among some rounds, as the device has it. They run as steps do, in a
+ * graph: small ones would wait for the host to launch them. */
 static int time_pack(double *seconds, const struct plan *plan, cudnnBackendDescriptor_t pack,
                      struct backend *backend)
 {
-    int code = run(plan, pack, backend);
-    *seconds = INFINITY;
-    for (int round = 0; round < ROUNDS && !code; round++) {
-        code = cuda_check(cudaStreamSynchronize(backend->compute), "timing an engine");
-        double start_s = clock_seconds();
-        for (int i = 0; i < REPEATS && !code; i++)
-            code = run(plan, pack, backend);
-        if (!code)
-            code = cuda_check(cudaStreamSynchronize(backend->compute), "timing an engine");
-        double spent_s = (clock_seconds() - start_s) / REPEATS;
-        *seconds = spent_s < *seconds ? spent_s : *seconds;
-    }
+    struct runs runs = {.backend = backend};
+    int code = run(plan, pack, backend); /* what it loads late is there then */
+    if (!code)
+        code = capture(&runs, plan, pack);
+    if (!code)
+        code = profile_cuda_best(seconds, backend, ROUNDS, launch, &runs);
+    *seconds = code ? INFINITY : *seconds / REPEATS;
+    if (runs.exec)
+        cudaGraphExecDestroy(runs.exec);
     return code;
 }
 
-/* ERR_NOMEM: the graph's tensors do not fit. */
+/* INFINITY on failure; ERR_NOMEM: the graph's tensors do not fit. */
 static int time_plan(double *seconds, const struct plan *plan, struct backend *backend)
 {
     static float number = 1;
@@ -94,6 +122,7 @@ static int time_plan(double *seconds, const struct plan *plan, struct backend *b
     size_t total = 0;
     for (int i = 0; i < graph->role_count; i++)
         total += rounded(graph->role_bytes[i]);
+    *seconds = INFINITY;
     int code = cuda_alloc(&memory, backend, total + plan->workspace_bytes, "timing an engine");
     if (code)
         return code;
@@ -130,41 +159,39 @@ static void replace(struct plan *plan, struct plan *by)
     *plan = *by;
 }
 
-static int tune(struct plan *plan, struct backend *backend)
+static void tune(struct plan *plan, struct backend *backend)
 {
     int code = time_plan(&plan->measured_s, plan, backend);
     for (int pick = 1; pick < CANDIDATES && !code; pick++) {
         struct plan other;
         double seconds;
         if (build_pick(&other, plan, pick, backend))
-            break; /* no more */
-        code = time_plan(&seconds, &other, backend);
+            break;                                /* no more */
+        if (time_plan(&seconds, &other, backend)) /* there are others */
+            log_verbose("an engine is passed over: %s", err_message());
         other.measured_s = seconds;
-        if (!code && seconds < plan->measured_s)
+        if (seconds < plan->measured_s)
             replace(plan, &other);
         else
             plan_release(&other);
     }
-    if (code == ERR_NOMEM) { /* as the heuristics have it */
+    if (code) /* as the heuristics have it; a step tells what is wrong with it */
         log_verbose("not timed: %s", err_message());
-        code = 0;
-    }
-    return code;
 }
 
-static int settle(struct plan *plan, const char *known, struct backend *backend, bool *timed)
+static void settle(struct plan *plan, const char *known, struct backend *backend, bool *timed)
 {
     int pick;
     struct plan other;
     double seconds;
     if (!known || !recall(&pick, &seconds, known, plan)) {
         *timed = true;
-        return tune(plan, backend);
+        tune(plan, backend);
+        return;
     }
     if (pick != plan->pick && !build_pick(&other, plan, pick, backend))
         replace(plan, &other);
     plan->measured_s = seconds;
-    return 0;
 }
 
 static void save_plan(FILE *stream, const struct plan *plan)
@@ -233,9 +260,9 @@ int tune_cuda_plans(struct backend *backend)
     for (int i = 0; i < total && !code; i++) {
         struct plan *plan = plans_plan(backend->plans, i);
         if (!plan->refused && !plan->settled)
-            code = settle(plan, known, backend, &timed);
+            settle(plan, known, backend, &timed);
         plan->settled = true;
-        if (!code && stop_requested())
+        if (stop_requested())
             code = err_set(ERR_STOPPED, "stopped while cuDNN's engines were timed");
         progress_update(progress, (uint64_t)i + 1, NULL);
     }
