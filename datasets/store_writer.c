@@ -24,7 +24,8 @@
 enum {
     BATCH_BYTES = 32 << 20,
     BATCH_RECORDS = 16384, /* LMDB holds at most 131,071 dirty pages in a transaction */
-    DIGEST_BYTES = 21,     /* what one sample adds to the fingerprint */
+    CACHED_BYTES = 256 << 20,
+    DIGEST_BYTES = 21, /* what one sample adds to the fingerprint */
 };
 
 /* LMDB calls any write that the file system cut short an I/O error. One more write at the end of
@@ -190,8 +191,9 @@ static int put_progress(struct store_writer *writer)
 }
 
 /* Lets the disk write what the last batch added, and takes what the one before added out of the
- * page cache when it is written. Otherwise a large store pushes everything else out of memory, and
- * all that has not been written yet is waited for when it is published. */
+ * page cache when it is written, but for a first part that small stores have enough of. Otherwise a
+ * large store pushes everything else out of memory, and all that has not been written yet is waited
+ * for when it is published. */
 static int pass_on(struct store_writer *writer)
 {
     struct stat status;
@@ -209,6 +211,7 @@ static int pass_on(struct store_writer *writer)
      * not told again there. */
     if (failed && (errno == EIO || errno == ENOSPC || errno == EDQUOT))
         return writer_lmdb_error(writer, errno);
+    begin = begin < CACHED_BYTES ? CACHED_BYTES : begin;
     if (!failed && middle > begin)
         posix_fadvise(writer->fd, begin, middle - begin, POSIX_FADV_DONTNEED);
     return 0;

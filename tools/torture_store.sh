@@ -73,28 +73,39 @@ full() { # a file system of 24 MB, in a mount namespace of its own
     fi
 }
 
-# damaged WORDS COUNT OPTIONS TRUNCATIONS FLIPS ARGUMENTS...: of a store packed with these arguments. OPTIONS are the loader's.
+# damaged WORDS OPTIONS TRUNCATIONS FLIPS COUNT ARGUMENTS...: of a store of COUNT images packed with these arguments, shared
+# between as many processes as there are processors. OPTIONS are the loader's.
 damaged() {
-    local words=$1
-    export LOADER=$loader FEED=$feed SAMPLES=$2 OPTIONS=$3 RECEIPT=
-    set -- "$4" "$5" "${@:6}"
-    packed whole.lmdb "${@:3}" >/dev/null
+    local words=$1 jobs job seed processes=
+    jobs=$(nproc) seed=${SATCHEL_TEST_SEED:-$RANDOM}
+    export LOADER=$loader FEED=$feed OPTIONS=$2 SAMPLES=$5 CHUNK=$(($5 % 10 ? 1 : $5 / 10)) RECEIPT=
+    packed whole.lmdb "${@:6}" >/dev/null
     RECEIPT=$("$root/tests/torture/serve.sh" whole.lmdb)
     SECONDS=0
-    if [ -n "$RECEIPT" ] && "$build/tests/torture/torture-damage" whole.lmdb bent.lmdb "$inspect" "$root/tests/torture/serve.sh" \
-        "$1" "$2" >damage.out 2>damage.err; then
-        while read -r line; do row damage "$words: $line"; done <damage.out
-        row damage "$words: $SECONDS s"
-    else
-        fail damage "$words: $(tail -1 damage.err)"
-    fi
+    for job in $(seq "$jobs"); do
+        SATCHEL_TEST_SEED=$((seed + job)) "$build/tests/torture/torture-damage" whole.lmdb "bent$job.lmdb" "$inspect" \
+            "$root/tests/torture/serve.sh" $((($3 + jobs - 1) / jobs)) $((($4 + jobs - 1) / jobs)) >"damage$job.out" 2>"damage$job.err" &
+        processes="$processes $!"
+    done
+    job=0
+    for process in $processes; do
+        job=$((job + 1))
+        if [ -n "$RECEIPT" ] && wait "$process"; then
+            while read -r line; do row damage "$words: $line"; done <"damage$job.out"
+        else
+            fail damage "$words: $(tail -1 "damage$job.err"), seed $((seed + job))"
+        fi
+    done
+    row damage "$words: $SECONDS s"
 }
 
 damage() { # each case is read here, checked by satchel-inspect and served by a loader
-    damaged "small images" "$count" "" 100 1000 --source folder "$images" --resize-short 64
+    local few
+    damaged "small images" "" 100 1000 "$count" --source folder "$images" --resize-short 64
     rm -rf few && mkdir few
-    (cd "$images" && for class in *; do echo "$class"; done | head -40) | while read -r class; do ln -s "$images/$class" few/; done
-    damaged "read past the page cache" "$(find -L few -type f | wc -l)" "--page-cache-mib 0" 20 200 --source folder few
+    for few in $(cd "$images" && printf '%s\n' * | head -40); do ln -s "$images/$few" few/; done
+    few=$(find -L few -type f | wc -l)
+    damaged "past the page cache" "--page-cache-mib 0" 20 200 "$few" --source folder few
 }
 
 # many TIMES: folder many-TIMES, in which each class and image is there so many times.

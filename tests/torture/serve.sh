@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # A loader on a store that may be damaged, for torture-damage: it refuses the store by name, or serves an epoch, which is all of
 # it, whose receipt is that of the whole store, or it or the trainer names what cannot be served. Anything else is status 1.
-#   LOADER=PROGRAM FEED=PROGRAM SAMPLES=COUNT RECEIPT=HEX [OPTIONS=LOADER'S] serve.sh STORE
+#   LOADER=PROGRAM FEED=PROGRAM SAMPLES=COUNT CHUNK=SAMPLES RECEIPT=HEX [OPTIONS=LOADER'S] serve.sh STORE
 # With RECEIPT= (empty) it prints the receipt that it gets.
 set -u
 work=$(mktemp -d "${TMPDIR:-/tmp}/satchel-serve-XXXXXX")
@@ -20,7 +20,7 @@ wrong() {
 # --strict: a damaged record makes its chunk impossible instead of putting another one in its place.
 "$LOADER" --data "train=$1" --bind "ipc://$work/l" --workers 1 --strict ${OPTIONS-} 2>"$work/loader.err" &
 loader=$!
-"$FEED" --loaders "ipc://$work/l" --size 32 --total-batch "$SAMPLES" --micro-batch "$SAMPLES" --chunk-size 4 --epochs 1 \
+"$FEED" --loaders "ipc://$work/l" --size 32 --total-batch "$SAMPLES" --micro-batch "$SAMPLES" --chunk-size "$CHUNK" --epochs 1 \
     >"$work/feed.out" 2>"$work/feed.err" &
 feed=$!
 # The feed ends when it has all or cannot have a chunk; the loader when it cannot serve the store, and the feed would wait for
