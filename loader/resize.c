@@ -126,16 +126,24 @@ static int table_of(const struct planes *planes, int i)
     return i;
 }
 
+/* ops: NULL for the bicubic filter. */
+static int build(struct resize_axis *axis, const struct resize_ops *ops,
+                 const struct crop_axis *crop, uint32_t outputs, uint32_t factor,
+                 uint32_t factor_max, uint32_t samples, bool mirrored)
+{
+    if (!ops)
+        return resize_axis_build_cubic(axis, crop, outputs, factor, factor_max, samples, mirrored);
+    return resize_axis_build(axis, ops, crop, outputs, factor, factor_max, samples, mirrored);
+}
+
 static int build_tables(struct resize *resize, struct tables *tables, const struct planes *planes,
                         const struct plane *plane, const struct crop *crop)
 {
-    int (*const build)(struct resize_axis *, const struct crop_axis *, uint32_t, uint32_t, uint32_t,
-                       uint32_t, bool) =
-        resize->cubic ? resize_axis_build_cubic : resize_axis_build;
-    int code = build(&tables->x, &crop->x, resize->width, plane->h_factor, planes->h_max,
+    const struct resize_ops *ops = resize->cubic ? NULL : resize->ops;
+    int code = build(&tables->x, ops, &crop->x, resize->width, plane->h_factor, planes->h_max,
                      plane->full_width, crop->flip);
     if (!code)
-        code = build(&tables->y, &crop->y, resize->height, plane->v_factor, planes->v_max,
+        code = build(&tables->y, ops, &crop->y, resize->height, plane->v_factor, planes->v_max,
                      plane->full_height, false);
     return code ? code : plan(resize, tables);
 }

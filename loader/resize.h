@@ -60,18 +60,22 @@ struct resize_axis {
     size_t first_room, weight_room, reach_room;
 };
 
+struct resize_ops; /* loader/resize_ops.h */
+
 /* Builds the table of a plane's axis. The image position of an output's centre (crop.h) times
  * factor / factor_max is its position in the plane; low and high become the floor and the ceiling
  * of theirs. samples: of the whole plane along this axis. mirrored: output o gets what output
- * outputs - 1 - o would get. ERR_NOMEM. Zero *axis before the first use.
+ * outputs - 1 - o would get. ops: of any level that this machine has. ERR_NOMEM. Zero *axis before
+ * the first use.
  *
  * Positions are Q16: centre(o) = (start + o * step + 2^15) >> 16 with start and step the floors of
  * the exact quotients in Q32, held within [low, high). Heights are Q16 integers, summed exactly.
  * Narrow weights: trunc(height * (32768.0f / sum) + 0.5f) in float32, what is missing from 32768
  * (or too much) goes to the tap under the centre. Wide weights: differences of the running sums,
  * rounded to Q16. Taps that only some outputs need weigh 0. */
-int resize_axis_build(struct resize_axis *axis, const struct crop_axis *crop, uint32_t outputs,
-                      uint32_t factor, uint32_t factor_max, uint32_t samples, bool mirrored);
+int resize_axis_build(struct resize_axis *axis, const struct resize_ops *ops,
+                      const struct crop_axis *crop, uint32_t outputs, uint32_t factor,
+                      uint32_t factor_max, uint32_t samples, bool mirrored);
 /* The same with the bicubic filter. */
 int resize_axis_build_cubic(struct resize_axis *axis, const struct crop_axis *crop,
                             uint32_t outputs, uint32_t factor, uint32_t factor_max,

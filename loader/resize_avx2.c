@@ -96,4 +96,5 @@ INLINE __m256i pick(const uint8_t *source, const struct picker *picker, uint32_t
         _mm256_shuffle_epi8(two_windows(source + base[2], source + base[3]), picker->index[1]));
 }
 
-const struct resize_ops resize_ops_avx2 = {.plan_x = plan_x, .rows_x = rows_x, .row_y = row_y};
+const struct resize_ops resize_ops_avx2 = {
+    .narrow_weights = narrow_weights, .plan_x = plan_x, .rows_x = rows_x, .row_y = row_y};

@@ -91,4 +91,4 @@ static void rows_x_any(int16_t *dst, const uint8_t *const source[RESIZE_BLOCK],
 }
 
 const struct resize_ops resize_ops_avx512 = {
-    .plan_x = plan_x, .rows_x = rows_x_any, .row_y = row_y};
+    .narrow_weights = narrow_weights, .plan_x = plan_x, .rows_x = rows_x_any, .row_y = row_y};

@@ -4,12 +4,9 @@
 #include <string.h>
 
 #include "common/err.h"
-#include "loader/resize.h"
+#include "loader/resize_taps.h"
 
 enum {
-    Q16_ONE = 1 << 16,
-    Q16_HALF = 1 << 15,
-    NARROW_SUM = 1 << 15,
     WIDE_SUM = 1 << 16,
     CUBIC_SUM = 1 << 14,
 };
@@ -37,131 +34,34 @@ static struct scale scale_of(const struct crop_axis *crop, uint32_t outputs, uin
         .start = floor_quotient(first * factor * Q32_ONE, divisor),
         .step = floor_quotient((__int128)2 * crop->extent * factor * Q32_ONE, divisor),
     };
-    scale.support = scale.step >> 16 > Q16_ONE ? scale.step >> 16 : Q16_ONE;
+    scale.support = scale.step >> 16 > RESIZE_Q16_ONE ? scale.step >> 16 : RESIZE_Q16_ONE;
     return scale;
-}
-
-static int64_t clamp(int64_t value, int64_t least, int64_t most)
-{
-    return value < least ? least : value > most ? most : value;
 }
 
 /* The samples whose height is above 0; never none, since the centre is held within [low, high). */
 static struct resize_reach reach_of(const struct scale *scale, const struct resize_axis *axis,
                                     uint32_t output)
 {
-    int64_t centre = (scale->start + (int64_t)output * scale->step + Q16_HALF) >> 16;
-    centre = clamp(centre, (int64_t)axis->low << 16, ((int64_t)axis->high << 16) - 1);
-    int64_t first = ((centre - scale->support - Q16_HALF) >> 16) + 1;
-    int64_t end = (centre + scale->support - Q16_HALF + Q16_ONE - 1) >> 16;
+    int64_t centre = (scale->start + (int64_t)output * scale->step + RESIZE_Q16_HALF) >> 16;
+    centre = resize_clamp(centre, (int64_t)axis->low << 16, ((int64_t)axis->high << 16) - 1);
+    int64_t first = ((centre - scale->support - RESIZE_Q16_HALF) >> 16) + 1;
+    int64_t end = (centre + scale->support - RESIZE_Q16_HALF + RESIZE_Q16_ONE - 1) >> 16;
     return (struct resize_reach){.centre = centre,
-                                 .first = (uint32_t)clamp(first, axis->low, axis->high - 1),
-                                 .end = (uint32_t)clamp(end, axis->low + 1, axis->high)};
+                                 .first = (uint32_t)resize_clamp(first, axis->low, axis->high - 1),
+                                 .end = (uint32_t)resize_clamp(end, axis->low + 1, axis->high)};
 }
 
 /* Q16, above 0. */
 static int64_t height_of(const struct scale *scale, int64_t centre, uint32_t sample)
 {
-    int64_t distance = ((int64_t)sample << 16) + Q16_HALF - centre;
+    int64_t distance = ((int64_t)sample << 16) + RESIZE_Q16_HALF - centre;
     return scale->support - (distance < 0 ? -distance : distance);
-}
-
-/* Where an output's taps begin: taps that it lacks come in front where they would lie past the last
- * sample. */
-static uint32_t first_of(const struct resize_axis *axis, const struct resize_reach *reach)
-{
-    uint32_t last = axis->high - axis->taps;
-    return reach->first < last ? reach->first : last;
-}
-
-static uint32_t place_of(const struct resize_axis *axis, uint32_t output, bool mirrored)
-{
-    return mirrored ? axis->outputs - 1 - output : output;
-}
-
-/* Some outputs of a narrow axis side by side: everything but the last step in loops that become
- * vectors. All relative to first. */
-struct lanes {
-    int32_t centre[RESIZE_LANES]; /* Q16, half a sample off: distance of tap t = (t << 16) - it */
-    int32_t begin[RESIZE_LANES], count[RESIZE_LANES]; /* taps that are in reach */
-    int32_t middle[RESIZE_LANES];                     /* tap under the centre */
-    int32_t left[RESIZE_LANES];                       /* of the sum of weights */
-    float unit[RESIZE_LANES];
-};
-
-static inline int32_t lane_height(const struct lanes *lanes, int lane, int32_t tap, int32_t support)
-{
-    int32_t distance = tap * Q16_ONE - lanes->centre[lane], from_begin = tap - lanes->begin[lane];
-    int32_t height = support - (distance < 0 ? -distance : distance);
-    return from_begin >= 0 && from_begin < lanes->count[lane] ? height : 0;
-}
-
-static void lane_set(struct lanes *lanes, uint32_t lane, const struct resize_reach *reach,
-                     uint32_t first)
-{
-    int64_t middle = clamp(reach->centre >> 16, reach->first, (int64_t)reach->end - 1);
-    lanes->centre[lane] = (int32_t)(reach->centre - Q16_HALF - ((int64_t)first << 16));
-    lanes->begin[lane] = (int32_t)(reach->first - first);
-    lanes->count[lane] = (int32_t)(reach->end - reach->first);
-    lanes->middle[lane] = (int32_t)(middle - first);
-}
-
-static void lanes_units(struct lanes *lanes, int32_t taps, int32_t support)
-{
-    int32_t sum[RESIZE_LANES] = {0};
-    for (int32_t tap = 0; tap < taps; tap++)
-        for (int lane = 0; lane < RESIZE_LANES; lane++)
-            sum[lane] += lane_height(lanes, lane, tap, support);
-    for (int lane = 0; lane < RESIZE_LANES; lane++) {
-        lanes->unit[lane] = (float)NARROW_SUM / (float)sum[lane];
-        lanes->left[lane] = NARROW_SUM;
-    }
-}
-
-/* weights: of the first of the lanes. */
-static void lanes_weights(uint16_t *weights, size_t stride, struct lanes *lanes, int32_t taps,
-                          int32_t support)
-{
-    for (int32_t tap = 0; tap < taps; tap++) {
-        uint16_t *of_tap = weights + (size_t)tap * stride;
-        for (int lane = 0; lane < RESIZE_LANES; lane++) {
-            float height = (float)lane_height(lanes, lane, tap, support);
-            int32_t weight = (int32_t)(height * lanes->unit[lane] + 0.5f);
-            of_tap[lane] = (uint16_t)weight;
-            lanes->left[lane] -= weight;
-        }
-    }
-}
-
-static void narrow_weights(struct resize_axis *axis, const struct scale *scale, bool mirrored)
-{
-    int32_t taps = (int32_t)axis->taps, support = (int32_t)scale->support;
-    for (uint32_t begin = 0; begin < axis->outputs; begin += RESIZE_LANES) {
-        uint32_t left = axis->outputs - begin, count = left < RESIZE_LANES ? left : RESIZE_LANES;
-        struct lanes lanes;
-        for (uint32_t lane = 0; lane < RESIZE_LANES; lane++) {
-            uint32_t place = begin + (lane < count ? lane : count - 1);
-            const struct resize_reach *reach = &axis->reach[place_of(axis, place, mirrored)];
-            axis->first[begin + lane] = first_of(axis, reach);
-            lane_set(&lanes, lane, reach, axis->first[begin + lane]);
-        }
-        uint16_t *weights = axis->weights + begin;
-        lanes_units(&lanes, taps, support);
-        lanes_weights(weights, axis->stride, &lanes, taps, support);
-        for (uint32_t lane = 0; lane < count; lane++) {
-            uint16_t *under_centre = &weights[(size_t)lanes.middle[lane] * axis->stride + lane];
-            *under_centre = (uint16_t)(*under_centre + lanes.left[lane]);
-        }
-        for (int32_t tap = 0; tap < taps; tap++)
-            for (uint32_t lane = count; lane < RESIZE_LANES; lane++)
-                weights[(size_t)tap * axis->stride + lane] = 0;
-    }
 }
 
 static void wide_output(struct resize_axis *axis, const struct scale *scale, uint32_t place,
                         const struct resize_reach *reach)
 {
-    axis->first[place] = first_of(axis, reach);
+    axis->first[place] = resize_first_of(axis, reach);
     uint16_t *weight = axis->weights + (size_t)(reach->first - axis->first[place]) * axis->stride;
     weight += place;
     /* At most 65,500 squared in Q16, so that times 2^16 still fits. */
@@ -180,7 +80,7 @@ static void wide_weights(struct resize_axis *axis, const struct scale *scale, bo
 {
     memset(axis->weights, 0, (size_t)axis->taps * axis->stride * sizeof *axis->weights);
     for (uint32_t output = 0; output < axis->outputs; output++) {
-        wide_output(axis, scale, place_of(axis, output, mirrored), &axis->reach[output]);
+        wide_output(axis, scale, resize_place_of(axis, output, mirrored), &axis->reach[output]);
     }
     for (uint32_t padding = axis->outputs; padding < axis->stride; padding++)
         axis->first[padding] = axis->first[axis->outputs - 1];
@@ -230,14 +130,14 @@ static double cubic_height(double t)
 static void cubic_output(struct resize_axis *axis, const struct scale *scale, uint32_t place,
                          const struct resize_reach *reach)
 {
-    axis->first[place] = first_of(axis, reach);
+    axis->first[place] = resize_first_of(axis, reach);
     uint16_t *weights = axis->weights + place;
     double sum = 0, unit = 2.0 / (double)scale->support;
     int64_t left = CUBIC_SUM,
-            middle = clamp(reach->centre >> 16, reach->first, (int64_t)reach->end - 1);
+            middle = resize_clamp(reach->centre >> 16, reach->first, (int64_t)reach->end - 1);
     for (int pass = 0; pass < 2; pass++) {
         for (uint32_t sample = reach->first; sample < reach->end; sample++) {
-            int64_t distance = ((int64_t)sample << 16) + Q16_HALF - reach->centre;
+            int64_t distance = ((int64_t)sample << 16) + RESIZE_Q16_HALF - reach->centre;
             double height = cubic_height((double)distance * unit);
             if (pass == 0) {
                 sum += height;
@@ -288,15 +188,16 @@ int resize_axis_build_cubic(struct resize_axis *axis, const struct crop_axis *cr
     axis->cubic = true;
     memset(axis->weights, 0, (size_t)axis->taps * axis->stride * sizeof *axis->weights);
     for (uint32_t output = 0; output < outputs; output++) {
-        cubic_output(axis, &scale, place_of(axis, output, mirrored), &axis->reach[output]);
+        cubic_output(axis, &scale, resize_place_of(axis, output, mirrored), &axis->reach[output]);
     }
     for (uint32_t padding = outputs; padding < axis->stride; padding++)
         axis->first[padding] = axis->first[outputs - 1];
     return 0;
 }
 
-int resize_axis_build(struct resize_axis *axis, const struct crop_axis *crop, uint32_t outputs,
-                      uint32_t factor, uint32_t factor_max, uint32_t samples, bool mirrored)
+int resize_axis_build(struct resize_axis *axis, const struct resize_ops *ops,
+                      const struct crop_axis *crop, uint32_t outputs, uint32_t factor,
+                      uint32_t factor_max, uint32_t samples, bool mirrored)
 {
     struct scale scale = scale_of(crop, outputs, factor, factor_max);
     int code = lay_out(axis, &scale, crop, outputs, factor, factor_max, samples);
@@ -304,7 +205,10 @@ int resize_axis_build(struct resize_axis *axis, const struct crop_axis *crop, ui
         return code;
     axis->wide = axis->taps > RESIZE_NARROW_TAPS;
     axis->cubic = false;
-    (axis->wide ? wide_weights : narrow_weights)(axis, &scale, mirrored);
+    if (axis->wide)
+        wide_weights(axis, &scale, mirrored);
+    else
+        ops->narrow_weights(axis, (int32_t)scale.support, mirrored);
     return 0;
 }
 

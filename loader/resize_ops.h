@@ -21,6 +21,10 @@ struct resize_windows {
 };
 
 struct resize_ops {
+    /* Fills first and weights of a narrow axis, whose reaches are there. support: of its filter,
+     * Q16. */
+    void (*narrow_weights)(struct resize_axis *axis, int32_t support, bool mirrored);
+
     /* Fills windows, which have room for x->stride outputs. NULL: windows are not used. */
     void (*plan_x)(struct resize_windows *windows, const struct resize_axis *x);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The two passes of the resize in plain C: what the vector versions must give, bit for bit. */
-#include "loader/resize_ops.h"
+#include "loader/resize_narrow.h"
 
 static void row_x_narrow(int16_t *dst, const uint8_t *source, const struct resize_axis *x)
 {
@@ -94,7 +94,8 @@ static void row_y(int16_t *dst, const int16_t *const *rows, const struct resize_
     (y->cubic ? row_y_cubic : y->wide ? row_y_wide : row_y_narrow)(dst, rows, y, output, stride);
 }
 
-const struct resize_ops resize_ops_scalar = {.rows_x = rows_x, .row_y = row_y};
+const struct resize_ops resize_ops_scalar = {
+    .narrow_weights = narrow_weights, .rows_x = rows_x, .row_y = row_y};
 
 const struct resize_ops *resize_ops_of(enum cpu_level level)
 {

@@ -3,7 +3,7 @@
  * what a vector is (INTS, V(name), V_LOAD, V_STORE, LANES), which two kinds of windows its plan_x()
  * makes (FEW_WINDOWS, MANY_WINDOWS), and how a group's samples are picked from them (struct
  * picker). */
-#include "loader/resize_ops.h"
+#include "loader/resize_narrow.h"
 
 #define INLINE static inline __attribute__((always_inline))
 

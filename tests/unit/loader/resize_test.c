@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The resize: against float64 (golden pictures, and filters worked out here), its invariants, and
  * its very bits. */
-#include "loader/resize.h"
+#include "loader/resize_ops.h"
 #include "loader/resize_ops.h"
 
 #include <math.h>
@@ -58,8 +58,8 @@ static struct axis_case random_case(uint64_t *random)
 
 static int build(struct resize_axis *axis, const struct axis_case *from, bool mirrored)
 {
-    return resize_axis_build(axis, &from->crop, from->outputs, from->factor, from->factor_max,
-                             from->samples, mirrored);
+    return resize_axis_build(axis, resize_ops_of(cpu_level()), &from->crop, from->outputs,
+                             from->factor, from->factor_max, from->samples, mirrored);
 }
 
 /* The filter's weights in double: of every sample of the plane for one output. */
@@ -186,8 +186,9 @@ static void the_largest_image_fits_the_integers(void **state)
     static const uint32_t outputs[] = {1, 7, 224, 1024};
     for (size_t i = 0; i < 4; i++) {
         struct crop_axis crop = box_axis(0, DECODE_MAX_SIDE_PX);
-        assert_int_equal(
-            resize_axis_build(&axis, &crop, outputs[i], 1, 1, DECODE_MAX_SIDE_PX, false), 0);
+        assert_int_equal(resize_axis_build(&axis, &resize_ops_scalar, &crop, outputs[i], 1, 1,
+                                           DECODE_MAX_SIDE_PX, false),
+                         0);
         for (uint32_t output = 0; output < outputs[i]; output++) {
             uint32_t sum = 0;
             for (uint32_t tap = 0; tap < axis.taps; tap++)
