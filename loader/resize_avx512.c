@@ -8,13 +8,16 @@
 #define V_LOAD(from) _mm512_loadu_si512(from)
 #define V_STORE(to, value) _mm512_storeu_si512(to, value)
 enum { LANES = 32 };
+#define SHARED_WINDOWS WHOLE_WINDOW
+#define SHARED_INDEX(picker) (picker)->index
 #define FEW_WINDOWS ONE_WINDOW
 #define MANY_WINDOWS TWO_WINDOWS
 
 enum {
-    ONE_WINDOW = 1,  /* kind: each group's samples lie within 64 bytes */
-    TWO_WINDOWS = 2, /* ... within 128; base[2 g + 1] is where the second 64 begin */
-    SMALLER = 4,     /* added to AVX2's kind, whose groups are smaller */
+    ONE_WINDOW = 1,   /* kind: each group's samples lie within 64 bytes */
+    TWO_WINDOWS = 2,  /* ... within 128; base[2 g + 1] is where the second 64 begin */
+    WHOLE_WINDOW = 3, /* as ONE_WINDOW, and the windows hold the samples of all taps */
+    SMALLER = 4,      /* added to AVX2's kind, whose groups are smaller */
     WINDOW = 64,
 };
 
@@ -36,7 +39,7 @@ static uint32_t group_base(const uint32_t *first, uint32_t *span)
 
 static void plan_x(struct resize_windows *windows, const struct resize_axis *x)
 {
-    windows->kind = ONE_WINDOW;
+    windows->kind = WHOLE_WINDOW;
     for (uint32_t group = 0; group < x->stride / LANES; group++) {
         const uint32_t *first = x->first + (size_t)group * LANES;
         uint32_t span, base = group_base(first, &span);
@@ -47,6 +50,8 @@ static void plan_x(struct resize_windows *windows, const struct resize_axis *x)
         }
         if (span >= WINDOW)
             windows->kind = TWO_WINDOWS;
+        else if (span + x->taps > WINDOW && windows->kind == WHOLE_WINDOW)
+            windows->kind = ONE_WINDOW;
         /* The second window is read only where a sample is in it: rows end soon behind the last. */
         windows->base[2 * group] = base - x->low;
         windows->base[2 * group + 1] = base - x->low + (span >= WINDOW ? WINDOW : 0);
@@ -76,6 +81,16 @@ INLINE __m512i pick(const uint8_t *source, const struct picker *picker, uint32_t
         return _mm512_maskz_permutexvar_epi8(UPPER_BYTES, picker->index, window);
     return _mm512_maskz_permutex2var_epi8(UPPER_BYTES, window, picker->index,
                                           _mm512_loadu_si512(source + picker->base[1]));
+}
+
+INLINE __m512i load_shared(const uint8_t *source, const struct picker *picker)
+{
+    return _mm512_loadu_si512(source + picker->base[0]);
+}
+
+INLINE __m512i pick_shared(__m512i window, __m512i index)
+{
+    return _mm512_maskz_permutexvar_epi8(UPPER_BYTES, index, window);
 }
 
 static void rows_x_any(int16_t *dst, const uint8_t *const source[RESIZE_BLOCK],
