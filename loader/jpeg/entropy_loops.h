@@ -4,7 +4,7 @@
  *
  * What makes them fast: one table lookup gives a finished coefficient; the bits consumed and the
  * place in the block share one register, so a symbol costs one addition for both; refilling is free
- * of branches and done once every three symbols; and two streams run in one loop, each at its own
+ * of branches and done once every four symbols; and two streams run in one loop, each at its own
  * pace, because a single one leaves most of the processor idle waiting for shift, load, shift. */
 #ifndef LOADER_ENTROPY_LOOPS_H
 #define LOADER_ENTROPY_LOOPS_H
@@ -20,7 +20,7 @@ enum {
     WALK_BITS = 0xff,          /* of state: 63 - valid bits, plus what was consumed since */
     WALK_POSITION_SHIFT = 8,   /* of state: next position in the block, 1.. */
     WALK_BLOCK_DONE = 64 << 8, /* state from here on: no position is left */
-    SYMBOLS_PER_REFILL = 3,    /* 56 bits; the slow path refills for itself */
+    SYMBOLS_PER_REFILL = 4,    /* and a DC symbol; the slow path refills for itself */
 };
 
 /* A stream while a loop works on it. */
@@ -49,13 +49,19 @@ INLINE void refill(struct walk *w)
     w->state &= ~0x38u;
 }
 
-/* The entry of the next symbol; uses up its bits. */
+/* The entry of the next symbol; uses up its bits in the window, and those of a long one in the
+ * state too. A window that was topped up HUFFMAN_BITS times SYMBOLS_PER_REFILL bits ago has enough.
+ */
 INLINE uint32_t take(struct walk *w, const struct huffman *table)
 {
     uint32_t entry = table->fast[w->window >> (64 - HUFFMAN_BITS)];
     if (__builtin_expect((entry & 0xff) == 0, 0)) {
         refill(w);
         entry = entry ? huffman_long(entry, w->window) : huffman_slow(table, w->window);
+        w->window <<= entry & 63;
+        w->state += entry & 63;
+        refill(w);
+        return entry & ~63u;
     }
     w->window <<= entry & 63;
     return entry;
@@ -142,7 +148,7 @@ INLINE void run_two(struct entropy_stream *a, struct entropy_stream *b,
     walk_begin(&wa, a, blocks, count, tiles, store);
     walk_begin(&wb, b, blocks, count, store ? tiles + 8 : NULL, store);
     for (;;) {
-#pragma GCC unroll 3
+#pragma GCC unroll 4
         for (int i = 0; i < SYMBOLS_PER_REFILL; i++) {
             if (step(&wa, store)) {
                 walk_to_end(&wb, store);

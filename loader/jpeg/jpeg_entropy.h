@@ -15,7 +15,7 @@
 #include "loader/jpeg/jpeg_huffman.h"
 
 enum {
-    ENTROPY_MAX_BLOCKS = 48, /* in one call: tiles of 12 KiB stay in the L1 cache */
+    ENTROPY_MAX_BLOCKS = 96, /* in one call: 24 KiB of tiles */
     /* What one call can read: 64 symbols a block, and the refill's look ahead. */
     ENTROPY_OVERRUN_BYTES = ENTROPY_MAX_BLOCKS * 64 * HUFFMAN_SYMBOL_BITS / 8 + 64,
     /* A tile is the coefficients of two blocks side by side, row by row: row r of the first block
