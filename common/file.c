@@ -255,6 +255,13 @@ static int make_one(const char *path)
     return io_error("make the directory", path);
 }
 
+bool file_is_same(const char *a, const char *b)
+{
+    struct stat first, second;
+    return stat(a, &first) == 0 && stat(b, &second) == 0 && first.st_dev == second.st_dev &&
+           first.st_ino == second.st_ino;
+}
+
 int file_make_directory(const char *path)
 {
     char *prefix = strdup(path);

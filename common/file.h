@@ -4,6 +4,7 @@
 #ifndef COMMON_FILE_H
 #define COMMON_FILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -26,6 +27,10 @@ int file_link(const char *path, const char *existing);
 /* Reads a whole regular file of at most max_bytes into malloc'ed memory (caller frees); one NUL is
  * added behind the content and not counted. */
 int file_read(uint8_t **data, size_t *bytes, const char *path, size_t max_bytes);
+
+/* True when both are there and are one file, by whatever names: what is written to one replaces the
+ * other. */
+bool file_is_same(const char *a, const char *b);
 
 /* mkdir -p. */
 int file_make_directory(const char *path);

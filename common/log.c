@@ -59,6 +59,11 @@ static bool is_control(const char *at)
     return byte < 0x20 || byte == 0x7f || (byte == 0xc2 && next >= 0x80 && next < 0xa0);
 }
 
+const char *log_plural(uint64_t count)
+{
+    return count == 1 ? "" : "s";
+}
+
 size_t log_escape(char *dst, size_t bytes, const char *text)
 {
     static const char digits[] = "0123456789abcdef";

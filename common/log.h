@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* The name in front of every line; a string literal or one that outlives the program. */
 void log_open(const char *program);
@@ -24,6 +25,9 @@ void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_verbose(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* "" for one and "s" for any other number: "%d image%s". */
+const char *log_plural(uint64_t count);
 
 /* Copies text with every control character as \xNN into dst of at least 5 bytes; what does not fit
  * is cut. Returns the length. For names from outside that are printed on stdout. */

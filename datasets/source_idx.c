@@ -225,7 +225,9 @@ static int find_one(char **path, const char *directory, const char *prefix, cons
     }
     closedir(listing);
     if (!code && found == 0)
-        return err_set(ERR_IO, "%s: no file %s*%s*", directory, prefix, part);
+        return err_set(ERR_IO,
+                       "%s: no file %s*%s*; --split chooses train or t10k, or give the two files",
+                       directory, prefix, part);
     if (!code && found > 1)
         return err_set(ERR_ARG, "%s: %d files %s*%s*: give a prefix, such as %s/train", directory,
                        found, prefix, part, directory);

@@ -82,7 +82,7 @@ static int open_partial(struct store_writer *writer, bool resume)
                        "goes on with it, or remove it",
                        writer->partial);
     if (writer->fd < 0)
-        return err_set(ERR_IO, "%s: %s", writer->partial, strerror(errno));
+        return err_set(ERR_IO, "cannot make %s: %s", writer->partial, strerror(errno));
     if (flock(writer->fd, LOCK_EX | LOCK_NB) != 0) {
         int code = errno == EWOULDBLOCK
                        ? err_set(ERR_IO, "%s: another program is writing it", writer->partial)

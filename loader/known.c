@@ -76,8 +76,11 @@ int known_open_store(struct known *known, const char *name_and_file)
     added->announces = added->record_bytes >= ANNOUNCE_BYTES;
     char text[33];
     hash128_to_text(text, facts.fingerprint);
-    log_info("store %s: %s, %u samples, %u classes, %u channels, fingerprint %s", facts.name, file,
-             facts.sample_count, facts.class_count, facts.channels, text);
+    log_info("store %s: %s, %u samples, %u classes, %u channel%s, fingerprint %s", facts.name, file,
+             facts.sample_count, facts.class_count, facts.channels, log_plural(facts.channels),
+             text);
+    if (strcmp(facts.name, "train") != 0 && strcmp(facts.name, "val") != 0)
+        log_warn("nobody will ask for the store '%s': trainers ask for train and val", facts.name);
     return ERR_OK;
 }
 

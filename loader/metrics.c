@@ -25,10 +25,11 @@ static void log_rates(struct metrics *metrics, double seconds)
 {
     const struct metrics_counts *now = &metrics->counts, *before = &metrics->at_log;
     if (now->chunks != before->chunks)
-        log_info("%.0f images/s, %u trainers, %u queued, %u building, %" PRIu64
+        log_info("%.0f images/s, %u trainer%s, %u queued, %u building, %" PRIu64
                  " decode errors, %.1f MB/s out",
-                 (double)(now->images - before->images) / seconds, now->trainers, now->queued,
-                 now->building, now->substituted + now->masked + now->failed,
+                 (double)(now->images - before->images) / seconds, now->trainers,
+                 log_plural(now->trainers), now->queued, now->building,
+                 now->substituted + now->masked + now->failed,
                  (double)(now->bytes - before->bytes) / seconds / 1e6);
     metrics->at_log = *now;
 }

@@ -118,19 +118,16 @@ static int check_private(const struct stat *facts, const char *path)
 }
 
 /* Opens without waiting for a pipe's writer, and only what is a plain file. */
-static int open_key(int *fd, const char *path, bool secret)
+static int open_key(int *fd, struct stat *facts, const char *path)
 {
-    struct stat facts;
     *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (*fd < 0)
         return err_set(ERR_IO, "cannot open the key '%s': %s", path, strerror(errno));
     int code = ERR_OK;
-    if (fstat(*fd, &facts) != 0)
+    if (fstat(*fd, facts) != 0)
         code = err_set(ERR_IO, "cannot read the key '%s': %s", path, strerror(errno));
-    else if (!S_ISREG(facts.st_mode))
+    else if (!S_ISREG(facts->st_mode))
         code = err_set(ERR_DATA, "'%s' is no plain file, a key file is expected", path);
-    else if (secret)
-        code = check_private(&facts, path);
     if (code)
         close(*fd);
     return code;
@@ -142,8 +139,9 @@ static int read_key(struct key *key, const char *path, bool secret)
     const char *other = secret ? PUBLIC_WORD : SECRET_WORD;
     char text[FILE_BYTES_MAX];
     struct key unused;
+    struct stat facts;
     int fd;
-    int code = open_key(&fd, path, secret);
+    int code = open_key(&fd, &facts, path);
     if (code)
         return code;
     ssize_t bytes = read(fd, text, sizeof(text));
@@ -152,7 +150,7 @@ static int read_key(struct key *key, const char *path, bool secret)
     if (bytes < 0)
         code = err_set(ERR_IO, "cannot read the key '%s': %s", path, strerror(failure));
     else if (parse_line(key, text, (size_t)bytes, word))
-        code = ERR_OK;
+        code = secret ? check_private(&facts, path) : ERR_OK;
     else if (parse_line(&unused, text, (size_t)bytes, other))
         code = err_set(ERR_DATA, "'%s' holds a %s key, the %s one is expected", path,
                        secret ? "public" : "secret", secret ? "secret" : "public");

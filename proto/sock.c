@@ -3,6 +3,7 @@
 #include "proto/sock.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -198,6 +199,19 @@ static int set_client_keys(struct sock *sock, const struct sock_keys *keys)
     return code;
 }
 
+/* What to do about a failed bind, behind the reason. */
+static const char *bind_advice(int failure, const char *endpoint)
+{
+    bool tcp = strncmp(endpoint, "tcp:", 4) == 0;
+    if (failure == EADDRINUSE)
+        return ": another program uses it; choose another";
+    if (tcp && (failure == EADDRNOTAVAIL || failure == ENODEV))
+        return ": this host has no such address or interface; tcp://*:PORT listens on all it has";
+    if (tcp && failure == EACCES)
+        return ": low ports are not for every user; choose one of 1024 to 65535";
+    return "";
+}
+
 int sock_bind(struct sock **out, struct sock_context *context, const char *endpoint,
               int send_messages, const struct key_pair *own)
 {
@@ -224,7 +238,7 @@ int sock_bind(struct sock **out, struct sock_context *context, const char *endpo
         code = open_monitor(sock, context, ZMQ_EVENT_ACCEPTED);
     if (!code && zmq_bind(sock->zmq, endpoint) != 0)
         code = err_set(ERR_IO, "cannot listen on %s: %s%s", endpoint, zmq_strerror(errno),
-                       errno == EADDRINUSE ? ": another program uses it; choose another" : "");
+                       bind_advice(errno, endpoint));
     if (code) {
         sock_close(sock, 0);
         return code;

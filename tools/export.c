@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/err.h"
+#include "common/file.h"
 #include "common/log.h"
 #include "common/opt.h"
 #include "tools/export_onnx.h"
@@ -211,6 +212,11 @@ static int run(struct export *export)
     char mean[64], std[64];
     if (!export->values.onnx && !export->values.timm)
         return err_set(ERR_ARG, "nothing to write: give --onnx FILE or --timm FILE");
+    const char *const outputs[] = {export->values.timm, export->values.onnx};
+    for (size_t i = 0; i < ARRAY_COUNT(outputs); i++)
+        if (outputs[i] && file_is_same(outputs[i], export->program.positional[0]))
+            return err_set(ERR_ARG, "'%s' is the checkpoint itself: choose another name",
+                           outputs[i]);
     int code = open_file(export);
     if (!code)
         code = write_recipe_text(export);

@@ -63,6 +63,8 @@ static int stdout_error(void)
 static int extract(const struct store *store, const struct values *values)
 {
     struct store_record record;
+    if (values->out && file_is_same(values->out, store_path(store)))
+        return err_set(ERR_ARG, "--out '%s' is the store itself: choose another name", values->out);
     int code = store_read(&record, store, (uint32_t)values->extract);
     if (code)
         return code;

@@ -247,7 +247,7 @@ static void print_summary(const struct predict *predict)
 {
     double judged = (double)predict->judged, top1 = 0, top5 = 0;
     if (predict->damaged)
-        log_warn("%" PRIu64 " damaged images were left out", predict->damaged);
+        log_warn("damaged images left out: %" PRIu64, predict->damaged);
     if (predict->judged) {
         top1 = 100 * (double)predict->right1 / judged;
         top5 = 100 * (double)predict->right5 / judged;
@@ -282,7 +282,8 @@ static int open_file(struct predict *predict)
 static int check_classes(const struct predict *predict, const struct store *store)
 {
     uint32_t classes = store ? store_meta(store)->class_count : 0;
-    if (classes > (uint32_t)predict->file.classes)
+    if (classes > (uint32_t)predict->file.classes ||
+        (store && store == predict->named && classes != (uint32_t)predict->file.classes))
         return err_set(ERR_ARG, "'%s' has %u classes, the network of '%s' knows %d",
                        store_path(store), classes, predict->file.path, predict->file.classes);
     return 0;
@@ -395,6 +396,8 @@ static int predict_images(struct predict *predict)
         print_summary(predict);
     if (!code && fflush(stdout) != 0)
         code = err_set(ERR_IO, "cannot write to standard output");
+    if (!code && predict->damaged == predict_input_count(predict->input))
+        code = err_set(ERR_DATA, "none of the images could be read");
     return code;
 }
 

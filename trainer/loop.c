@@ -396,10 +396,11 @@ static void show_saves(struct loop *loop)
     if (!loop->saver)
         return;
     saver_counts(&counts, loop->saver);
-    log_info("%" PRIu64 " checkpoints in '%s'; training stood still for %.3f s for them; %" PRIu64
+    uint64_t saved = counts.saves - counts.failed - counts.left_out;
+    log_info("%" PRIu64 " checkpoint%s in '%s'; training stood still for %.3f s for them; %" PRIu64
              " left out for newer ones, %" PRIu64 " failed",
-             counts.saves - counts.failed - counts.left_out, loop->dir->path, counts.held_seconds,
-             counts.left_out, counts.failed);
+             saved, log_plural(saved), loop->dir->path, counts.held_seconds, counts.left_out,
+             counts.failed);
 }
 
 static void init_loop(struct loop *loop)

@@ -229,8 +229,8 @@ static int train(struct job *job)
     metrics_close(metrics);
     events_close(events);
     if (!code)
-        log_info("done: %" PRIu64 " epochs, %" PRIu64 " steps, in '%s'", job->at.epoch,
-                 job->at.step, job->dir.path);
+        log_info("done: %" PRIu64 " epoch%s, %" PRIu64 " step%s, in '%s'", job->at.epoch,
+                 log_plural(job->at.epoch), job->at.step, log_plural(job->at.step), job->dir.path);
     return code;
 }
 
@@ -325,8 +325,9 @@ static int run(struct job *job)
     if (code)
         return code;
     if (!options->eval_only && is_done(job)) {
-        log_info("the run in '%s' is finished: %" PRIu64 " epochs, %" PRIu64 " steps",
-                 job->dir.path, job->at.epoch, job->at.step);
+        log_info("the run in '%s' is finished: %" PRIu64 " epoch%s, %" PRIu64 " step%s",
+                 job->dir.path, job->at.epoch, log_plural(job->at.epoch), job->at.step,
+                 log_plural(job->at.step));
         return 0;
     }
     if (job->comm->rank == 0)

@@ -2,6 +2,7 @@
 /* What a run works with, put together once. */
 #include "trainer/session.h"
 
+#include <errno.h>
 #include <sched.h>
 #include <string.h>
 #include <unistd.h>
@@ -222,25 +223,41 @@ static void describe(const struct session *session)
 {
     const struct net *net = session->net;
     const struct recipe *recipe = &session->options->recipe;
-    log_info("network: %s, %d px, %d channels, %d classes, %.3f M parameters, %.3f G "
+    log_info("network: %s, %d px, %d channel%s, %d classes, %.3f M parameters, %.3f G "
              "multiply-adds an image",
-             net->model, net->size_px, net->channels, net->classes,
-             (double)net_parameters(net) / 1e6, (double)net_macs(net) / 1e9);
+             net->model, net->size_px, net->channels, log_plural((uint64_t)net->channels),
+             net->classes, (double)net_parameters(net) / 1e6, (double)net_macs(net) / 1e9);
     describe_frozen(net);
     if (session->train)
         log_info(
-            "training: %u samples, %llu steps an epoch of %lld images, %d micro-batches of %lld",
+            "training: %u samples, %llu steps an epoch of %lld images, %d micro-batch%s of %lld",
             session->train->sample_count, (unsigned long long)session->steps_per_epoch,
-            (long long)recipe->total_batch, session->micro_batches, (long long)recipe->micro_batch);
+            (long long)recipe->total_batch, session->micro_batches,
+            session->micro_batches == 1 ? "" : "es", (long long)recipe->micro_batch);
     if (session->val)
         log_info("validation: %u samples", session->val->sample_count);
+}
+
+/* What can be known to be wrong before loaders are waited for. */
+static int check_early(struct session *session)
+{
+    const struct recipe *recipe = &session->options->recipe;
+    const char *const files[][2] = {{"init", recipe->init}, {"teacher", recipe->teacher}};
+    struct net *net = NULL;
+    int code = net_open(&net, recipe->model, 224, 3, 1000);
+    net_close(net);
+    for (size_t i = 0; i < sizeof files / sizeof files[0] && !code; i++)
+        if (files[i][1] && access(files[i][1], R_OK) != 0)
+            code = err_set(ERR_IO, "--%s: cannot open '%s': %s", files[i][0], files[i][1],
+                           strerror(errno));
+    return code;
 }
 
 int session_open(struct session *session, struct options *options, struct comm *comm,
                  const char *poisonous)
 {
-    int (*const steps[])(struct session *) = {open_backend, open_feed,  find_stores,  make_specs,
-                                              open_nets,    open_state, open_programs};
+    int (*const steps[])(struct session *) = {check_early, open_backend, open_feed,  find_stores,
+                                              make_specs,  open_nets,    open_state, open_programs};
     *session = (struct session){.options = options, .comm = comm, .poisonous = poisonous};
     int code = recipe_check(&options->recipe, comm->size);
     for (size_t i = 0; i < sizeof steps / sizeof steps[0] && !code; i++)

@@ -171,6 +171,8 @@ static int read_files(struct run *run)
         if (asprintf(&path, "%s/%s", run->path, names[i]) < 0)
             return err_set(ERR_NOMEM, "out of memory for '%s'", run->path);
         code = readers[i](run, path);
+        if (code && i == 0)
+            code = err_wrap(code, "'%s' is not the directory of a run", run->path);
         free(path);
     }
     return code;
