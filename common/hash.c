@@ -11,6 +11,7 @@
 #endif
 #endif
 
+#include "common/bytes.h"
 #include "common/err.h"
 
 static struct hash128 from_xxh(XXH128_hash_t hash)
@@ -79,20 +80,13 @@ struct hash128 hash128_add(struct hash128 a, struct hash128 b)
 
 void hash128_to_bytes(uint8_t dst[16], struct hash128 value)
 {
-    for (int i = 0; i < 8; i++) {
-        dst[i] = (uint8_t)(value.low >> (8 * i));
-        dst[8 + i] = (uint8_t)(value.high >> (8 * i));
-    }
+    bytes_put(dst, value.low, 8);
+    bytes_put(dst + 8, value.high, 8);
 }
 
 struct hash128 hash128_from_bytes(const uint8_t src[16])
 {
-    struct hash128 value = {0};
-    for (int i = 0; i < 8; i++) {
-        value.low |= (uint64_t)src[i] << (8 * i);
-        value.high |= (uint64_t)src[8 + i] << (8 * i);
-    }
-    return value;
+    return (struct hash128){.low = bytes_get(src, 8), .high = bytes_get(src + 8, 8)};
 }
 
 void hash128_to_text(char dst[33], struct hash128 value)

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/bytes.h"
 #include "common/err.h"
 #include "common/hash.h"
 #include "datasets/store.pb-c.h"
@@ -112,8 +113,7 @@ int meta_encode(uint8_t **data, size_t *bytes, const struct store_meta *meta, ui
     memcpy(record, magic, sizeof magic);
     satchel__store__meta__pack(&message, record + PREFIX_BYTES);
     uint64_t sum = hash64_of(record + PREFIX_BYTES, packed);
-    for (int i = 0; i < 8; i++)
-        record[sizeof magic + i] = (uint8_t)(sum >> 8 * i);
+    bytes_put(record + sizeof magic, sum, 8);
     *data = record;
     *bytes = PREFIX_BYTES + packed;
     return 0;
@@ -142,10 +142,7 @@ static int check_frame(const uint8_t *data, size_t bytes)
 {
     if (bytes < PREFIX_BYTES || bytes > META_BYTES_MAX || memcmp(data, magic, sizeof magic) != 0)
         return err_set(ERR_DATA, "the meta record is not one of a Satchel store");
-    uint64_t sum = 0;
-    for (int i = 0; i < 8; i++)
-        sum |= (uint64_t)data[sizeof magic + i] << 8 * i;
-    if (sum != hash64_of(data + PREFIX_BYTES, bytes - PREFIX_BYTES))
+    if (bytes_get(data + sizeof magic, 8) != hash64_of(data + PREFIX_BYTES, bytes - PREFIX_BYTES))
         return err_set(ERR_DATA, "the meta record is damaged: checksum does not match");
     return 0;
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/bytes.h"
 #include "common/err.h"
 #include "common/hash.h"
 
@@ -19,20 +20,6 @@ enum {
 
 static const char magic[8] = {'S', 'A', 'T', 'P', 'A', 'R', 'T', '\0'};
 
-static void put(uint8_t *dst, uint64_t value, int bytes)
-{
-    for (int i = 0; i < bytes; i++)
-        dst[i] = (uint8_t)(value >> 8 * i);
-}
-
-static uint64_t get(const uint8_t *src, int bytes)
-{
-    uint64_t value = 0;
-    for (int i = 0; i < bytes; i++)
-        value |= (uint64_t)src[i] << 8 * i;
-    return value;
-}
-
 size_t partial_bytes(const struct partial *partial)
 {
     return HEADER_BYTES + 4 * (size_t)partial->skipped_count;
@@ -41,13 +28,13 @@ size_t partial_bytes(const struct partial *partial)
 void partial_encode(uint8_t *dst, const struct partial *partial)
 {
     memcpy(dst, magic, sizeof magic);
-    put(dst + AT_TAG, partial->tag, 8);
-    put(dst + AT_NEXT, partial->next, 8);
-    put(dst + AT_COUNT, partial->count, 4);
-    put(dst + AT_SKIPPED, partial->skipped_count, 4);
+    bytes_put(dst + AT_TAG, partial->tag, 8);
+    bytes_put(dst + AT_NEXT, partial->next, 8);
+    bytes_put(dst + AT_COUNT, partial->count, 4);
+    bytes_put(dst + AT_SKIPPED, partial->skipped_count, 4);
     for (uint32_t i = 0; i < partial->skipped_count; i++)
-        put(dst + HEADER_BYTES + 4 * (size_t)i, partial->skipped[i], 4);
-    put(dst + AT_CHECKSUM, hash64_of(dst + AT_TAG, partial_bytes(partial) - AT_TAG), 8);
+        bytes_put(dst + HEADER_BYTES + 4 * (size_t)i, partial->skipped[i], 4);
+    bytes_put(dst + AT_CHECKSUM, hash64_of(dst + AT_TAG, partial_bytes(partial) - AT_TAG), 8);
 }
 
 bool partial_is(const uint8_t *data, size_t bytes)
@@ -59,12 +46,12 @@ int partial_decode(struct partial *partial, const uint8_t *data, size_t bytes)
 {
     *partial = (struct partial){0};
     if (bytes < HEADER_BYTES || !partial_is(data, bytes) ||
-        get(data + AT_CHECKSUM, 8) != hash64_of(data + AT_TAG, bytes - AT_TAG))
+        bytes_get(data + AT_CHECKSUM, 8) != hash64_of(data + AT_TAG, bytes - AT_TAG))
         return err_set(ERR_DATA, "the record of how far packing came is damaged");
-    uint32_t skipped = (uint32_t)get(data + AT_SKIPPED, 4);
-    partial->tag = get(data + AT_TAG, 8);
-    partial->next = get(data + AT_NEXT, 8);
-    partial->count = (uint32_t)get(data + AT_COUNT, 4);
+    uint32_t skipped = (uint32_t)bytes_get(data + AT_SKIPPED, 4);
+    partial->tag = bytes_get(data + AT_TAG, 8);
+    partial->next = bytes_get(data + AT_NEXT, 8);
+    partial->count = (uint32_t)bytes_get(data + AT_COUNT, 4);
     if ((bytes - HEADER_BYTES) % 4 || (bytes - HEADER_BYTES) / 4 != skipped ||
         partial->next != (uint64_t)partial->count + skipped)
         return err_set(ERR_DATA, "the record of how far packing came does not add up");
@@ -73,7 +60,7 @@ int partial_decode(struct partial *partial, const uint8_t *data, size_t bytes)
         return err_set(ERR_NOMEM, "out of memory");
     for (; partial->skipped_count < skipped; partial->skipped_count++)
         partial->skipped[partial->skipped_count] =
-            (uint32_t)get(data + HEADER_BYTES + 4 * (size_t)partial->skipped_count, 4);
+            (uint32_t)bytes_get(data + HEADER_BYTES + 4 * (size_t)partial->skipped_count, 4);
     return 0;
 }
 

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "common/bytes.h"
 #include "common/hash.h"
 
 /* Offsets of the header's fields; all are little-endian. */
@@ -24,20 +25,6 @@ enum {
 };
 
 static const uint32_t magic = 0x4c504d53; /* "SMPL" */
-
-static void put(uint8_t *dst, uint64_t value, int bytes)
-{
-    for (int i = 0; i < bytes; i++)
-        dst[i] = (uint8_t)(value >> 8 * i);
-}
-
-static uint64_t get(const uint8_t *src, int bytes)
-{
-    uint64_t value = 0;
-    for (int i = 0; i < bytes; i++)
-        value |= (uint64_t)src[i] << 8 * i;
-    return value;
-}
 
 size_t record_bytes(const struct store_sample *sample)
 {
@@ -75,21 +62,21 @@ void record_encode(uint8_t *dst, const struct store_sample *sample, uint32_t id,
 {
     uint8_t *payload = dst + RECORD_HEADER_BYTES;
     memset(dst, 0, RECORD_HEADER_BYTES);
-    put(dst + AT_TAG, tag, 8);
-    put(dst + AT_MAGIC, magic, 4);
-    put(dst + AT_ID, id, 4);
-    put(dst + AT_LABEL, sample->label, 4);
-    put(dst + AT_WIDTH, sample->width, 2);
-    put(dst + AT_HEIGHT, sample->height, 2);
-    put(dst + AT_ENCODING, sample->encoding, 1);
-    put(dst + AT_CHANNELS, sample->channels, 1);
-    put(dst + AT_IMAGE_BYTES, sample->image_bytes, 4);
-    put(dst + AT_INDEX_BYTES, sample->index_bytes, 4);
+    bytes_put(dst + AT_TAG, tag, 8);
+    bytes_put(dst + AT_MAGIC, magic, 4);
+    bytes_put(dst + AT_ID, id, 4);
+    bytes_put(dst + AT_LABEL, sample->label, 4);
+    bytes_put(dst + AT_WIDTH, sample->width, 2);
+    bytes_put(dst + AT_HEIGHT, sample->height, 2);
+    bytes_put(dst + AT_ENCODING, sample->encoding, 1);
+    bytes_put(dst + AT_CHANNELS, sample->channels, 1);
+    bytes_put(dst + AT_IMAGE_BYTES, sample->image_bytes, 4);
+    bytes_put(dst + AT_INDEX_BYTES, sample->index_bytes, 4);
     memcpy(payload, sample->image, sample->image_bytes);
     if (sample->index_bytes)
         memcpy(payload + sample->image_bytes, sample->index, sample->index_bytes);
     memset(payload + sample->image_bytes + sample->index_bytes, 0, STORE_PADDING_BYTES);
-    put(dst + AT_CHECKSUM, hash64_of(dst + AT_TAG, record_bytes(sample) - AT_TAG), 8);
+    bytes_put(dst + AT_CHECKSUM, hash64_of(dst + AT_TAG, record_bytes(sample) - AT_TAG), 8);
 }
 
 const char *record_decode(struct store_record *record, const uint8_t *data, size_t bytes,
@@ -99,27 +86,27 @@ const char *record_decode(struct store_record *record, const uint8_t *data, size
     record->label = UINT32_MAX;
     if (bytes < RECORD_HEADER_BYTES + STORE_PADDING_BYTES || bytes > STORE_RECORD_BYTES_MAX)
         return "size that no record has";
-    record->id = (uint32_t)get(data + AT_ID, 4);
-    record->label = (uint32_t)get(data + AT_LABEL, 4);
-    if (get(data + AT_CHECKSUM, 8) != hash64_of(data + AT_TAG, bytes - AT_TAG))
+    record->id = (uint32_t)bytes_get(data + AT_ID, 4);
+    record->label = (uint32_t)bytes_get(data + AT_LABEL, 4);
+    if (bytes_get(data + AT_CHECKSUM, 8) != hash64_of(data + AT_TAG, bytes - AT_TAG))
         return "checksum does not match";
-    if (get(data + AT_MAGIC, 4) != magic)
+    if (bytes_get(data + AT_MAGIC, 4) != magic)
         return "not a sample record";
-    if (get(data + AT_TAG, 8) != tag)
+    if (bytes_get(data + AT_TAG, 8) != tag)
         return "record of another store";
     if (record->id != id)
         return "record of another id";
-    record->width = (uint32_t)get(data + AT_WIDTH, 2);
-    record->height = (uint32_t)get(data + AT_HEIGHT, 2);
+    record->width = (uint32_t)bytes_get(data + AT_WIDTH, 2);
+    record->height = (uint32_t)bytes_get(data + AT_HEIGHT, 2);
     record->encoding = (enum store_encoding)data[AT_ENCODING];
     record->channels = data[AT_CHANNELS];
-    record->image_bytes = get(data + AT_IMAGE_BYTES, 4);
-    record->index_bytes = get(data + AT_INDEX_BYTES, 4);
+    record->image_bytes = bytes_get(data + AT_IMAGE_BYTES, 4);
+    record->index_bytes = bytes_get(data + AT_INDEX_BYTES, 4);
     const char *reason = check_fields(record->width, record->height, record->encoding,
                                       record->channels, record->image_bytes, record->index_bytes);
     if (reason)
         return reason;
-    if (get(data + AT_FLAGS, 2) != 0 || get(data + AT_RESERVED, 4) != 0)
+    if (bytes_get(data + AT_FLAGS, 2) != 0 || bytes_get(data + AT_RESERVED, 4) != 0)
         return "flags of a newer version";
     if (RECORD_HEADER_BYTES + record->image_bytes + record->index_bytes + STORE_PADDING_BYTES !=
         bytes)

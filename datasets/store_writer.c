@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/bytes.h"
 #include "common/err.h"
 #include "common/file.h"
 #include "common/hash.h"
@@ -260,12 +261,6 @@ static int reserve(struct store_writer *writer, uint32_t key_value, size_t bytes
     return 0;
 }
 
-static void put32(uint8_t *dst, uint32_t value)
-{
-    for (int i = 0; i < 4; i++)
-        dst[i] = (uint8_t)(value >> 8 * i);
-}
-
 /* The fingerprint begins with the count, which is known at the end only: each sample's part waits.
  */
 static int remember_digest(struct store_writer *writer, const struct store_sample *sample)
@@ -279,7 +274,7 @@ static int remember_digest(struct store_writer *writer, const struct store_sampl
         writer->digest_room = room;
     }
     uint8_t *digest = writer->digests + (size_t)writer->count * DIGEST_BYTES;
-    put32(digest, sample->label);
+    bytes_put(digest, sample->label, 4);
     digest[4] = (uint8_t)sample->encoding;
     hash128_to_bytes(digest + 5, hash128_of(sample->image, sample->image_bytes));
     return 0;
@@ -384,13 +379,13 @@ static int fingerprint_of(struct hash128 *fingerprint, const struct store_writer
     uint8_t number[4];
     if (!stream)
         return err_set(ERR_NOMEM, "%s: out of memory", writer->path);
-    put32(number, writer->count);
+    bytes_put(number, writer->count, 4);
     hash_stream_add(stream, number, 4);
-    put32(number, meta->class_count);
+    bytes_put(number, meta->class_count, 4);
     hash_stream_add(stream, number, 4);
     for (uint32_t i = 0; i < meta->class_count; i++) {
         size_t length = strlen(meta->class_ids[i]);
-        put32(number, (uint32_t)length);
+        bytes_put(number, (uint32_t)length, 4);
         hash_stream_add(stream, number, 4);
         hash_stream_add(stream, meta->class_ids[i], length);
     }

@@ -48,7 +48,7 @@ static const struct opt OPTIONS[] = {
     {"ready-file", OPT_STRING, offsetof(struct values, ready_file), .value_name = "FILE",
      .help = "written with the endpoint once it is listening"},
     {"decoder", OPT_CHOICE, offsetof(struct values, decoder), .fallback = "auto",
-     .choices = "auto|reference|indexed", .help = "which JPEG decoder to use; all give equal bits"},
+     .choices = "auto|reference|indexed", .help = "which JPEG decoder; the pixels are the same"},
     {"strict", OPT_FLAG, offsetof(struct values, strict),
      .help = "refuse a chunk with a damaged record instead of substituting it"},
     {"read-ahead", OPT_FLAG, offsetof(struct values, read_ahead), .fallback = "true",

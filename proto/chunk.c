@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "common/bytes.h"
 #include "common/err.h"
 #include "proto/draw.h"
 
@@ -43,30 +44,20 @@ float chunk_lam(const struct spec *spec, uint32_t epoch, uint64_t chunk, uint32_
     return (float)draw_beta(spec->mixup_alpha, key, DRAW_MIXUP, index);
 }
 
-static void store_le32(uint8_t *dst, uint32_t value)
-{
-    for (int i = 0; i < 4; i++)
-        dst[i] = (uint8_t)(value >> (8 * i));
-}
-
-static uint32_t load_le32(const uint8_t *src)
-{
-    return src[0] | (uint32_t)src[1] << 8 | (uint32_t)src[2] << 16 | (uint32_t)src[3] << 24;
-}
-
 void chunk_label_encode(uint8_t dst[CHUNK_LABEL_BYTES], struct chunk_label label)
 {
     uint32_t lam_bits;
     memcpy(&lam_bits, &label.lam, sizeof lam_bits);
-    store_le32(dst, label.a);
-    store_le32(dst + 4, label.b);
-    store_le32(dst + 8, lam_bits);
+    bytes_put(dst, label.a, 4);
+    bytes_put(dst + 4, label.b, 4);
+    bytes_put(dst + 8, lam_bits, 4);
 }
 
 struct chunk_label chunk_label_decode(const uint8_t src[CHUNK_LABEL_BYTES])
 {
-    uint32_t lam_bits = load_le32(src + 8);
-    struct chunk_label label = {.a = load_le32(src), .b = load_le32(src + 4)};
+    uint32_t lam_bits = (uint32_t)bytes_get(src + 8, 4);
+    struct chunk_label label = {.a = (uint32_t)bytes_get(src, 4),
+                                .b = (uint32_t)bytes_get(src + 4, 4)};
     memcpy(&label.lam, &lam_bits, sizeof lam_bits);
     return label;
 }

@@ -2,21 +2,17 @@
 /* One chunk's share of the receipt. */
 #include "proto/receipt.h"
 
-enum { HEAD_BYTES = 4 + 8 + 16 };
+#include "common/bytes.h"
 
-static void store_le(uint8_t *dst, uint64_t value, int bytes)
-{
-    for (int i = 0; i < bytes; i++)
-        dst[i] = (uint8_t)(value >> (8 * i));
-}
+enum { HEAD_BYTES = 4 + 8 + 16 };
 
 struct hash128 receipt_of_chunk(struct hash128 spec_hash, uint32_t epoch, uint64_t chunk,
                                 const void *labels, size_t label_bytes, const void *pixels,
                                 size_t pixel_bytes)
 {
     uint8_t head[HEAD_BYTES];
-    store_le(head, epoch, 4);
-    store_le(head + 4, chunk, 8);
+    bytes_put(head, epoch, 4);
+    bytes_put(head + 4, chunk, 8);
     hash128_to_bytes(head + 12, spec_hash);
     const struct hash_part parts[] = {
         {head, sizeof head}, {labels, label_bytes}, {pixels, pixel_bytes}};

@@ -25,11 +25,13 @@ struct values {
 };
 
 static const struct opt OPTIONS[] = {
-    {"loaders", OPT_STRING, offsetof(struct values, loaders), .value_name = "ENDPOINT,...|@FILE",
-     .help = "loaders to pull from: a list, a watched file of endpoints, or synthetic"},
+    {"loaders", OPT_STRING, offsetof(struct values, loaders),
+     .value_name = "ENDPOINT,ENDPOINT...|@FILE|synthetic",
+     .help = "where the loaders are; @FILE has one endpoint a line and is watched; synthetic makes "
+             "batches without meaning here"},
     {"stall-limit", OPT_REAL, offsetof(struct values, stall_limit), .fallback = "0", .min = 0,
      .max = 1e9, .value_name = "SECONDS",
-     .help = "give up after so long without a chunk; 0: never"},
+     .help = "give up when no chunk came for so long; 0: wait for ever"},
     {"audit", OPT_REAL, offsetof(struct values, audit), .fallback = "0", .max = 1,
      .value_name = "SHARE",
      .help = "share of chunks that are fetched from two loaders and compared"},

@@ -42,7 +42,8 @@ static const struct opt options[] = {
     {"device", OPT_CHOICE, offsetof(struct values, device), .fallback = "auto",
      .choices = "auto|cpu|cuda", .help = "where the network runs"},
     {"backend", OPT_CHOICE, offsetof(struct values, backend), .fallback = "auto",
-     .choices = "auto|ref|dnnl|cuda", .help = "what runs it"},
+     .choices = "auto|ref|dnnl|cuda",
+     .help = "what runs it; auto takes the fastest that works here"},
     {"threads", OPT_INT, offsetof(struct values, threads), .fallback = "0", .max = 1024,
      .value_name = "N", .help = "threads of a CPU backend; 0: all that the process may use"},
 };

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/bytes.h"
 #include "common/clock.h"
 #include "common/err.h"
 #include "common/log.h"
@@ -49,12 +50,6 @@ static uint32_t masked_crc(const struct events *events, const uint8_t *data, siz
     return (crc >> 15 | crc << 17) + UINT32_C(0xa282ead8);
 }
 
-static void put_little_endian(uint8_t *dst, uint64_t value, int bytes)
-{
-    for (int i = 0; i < bytes; i++)
-        dst[i] = (uint8_t)(value >> 8 * i);
-}
-
 static void give_up(struct events *events)
 {
     log_warn("cannot write '%s': %s; no more goes into TensorBoard's file, training goes on",
@@ -70,10 +65,9 @@ static void write_event(struct events *events, const Tensorboard__Event *event)
     if (!events->file || bytes > RECORD_BYTES - HEADER_BYTES - FOOTER_BYTES)
         return;
     tensorboard__event__pack(event, record + HEADER_BYTES);
-    put_little_endian(record, bytes, 8);
-    put_little_endian(record + 8, masked_crc(events, record, 8), 4);
-    put_little_endian(record + HEADER_BYTES + bytes,
-                      masked_crc(events, record + HEADER_BYTES, bytes), 4);
+    bytes_put(record, bytes, 8);
+    bytes_put(record + 8, masked_crc(events, record, 8), 4);
+    bytes_put(record + HEADER_BYTES + bytes, masked_crc(events, record + HEADER_BYTES, bytes), 4);
     bytes += HEADER_BYTES + FOOTER_BYTES;
     bool late = clock_seconds() - events->flushed_s >= flush_s;
     if (fwrite(record, 1, bytes, events->file) != bytes || (late && fflush(events->file) != 0))

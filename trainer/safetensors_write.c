@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Writes safetensors files. */
+#include "common/bytes.h"
 #include "trainer/safetensors.h"
 
 #include <errno.h>
@@ -89,8 +90,7 @@ static void write_header(struct safetensors_writer *writer, const char *text)
     static const char spaces[ALIGN] = "        ";
     size_t bytes = strlen(text), padded = (bytes + ALIGN - 1) / ALIGN * ALIGN;
     uint8_t length[8];
-    for (int i = 0; i < 8; i++)
-        length[i] = (uint8_t)((uint64_t)padded >> 8 * i & 0xff);
+    bytes_put(length, padded, 8);
     put(writer, length, sizeof length);
     put(writer, text, bytes);
     put(writer, spaces, padded - bytes);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/bytes.h"
 #include "common/err.h"
 #include "loader/jpeg/jpeg_entropy.h"
 #include "loader/jpeg/jpeg_index.h"
@@ -84,12 +85,6 @@ static int reserve(uint8_t **buffer, size_t *capacity, size_t bytes)
         return err_set(ERR_NOMEM, "out of memory for a JPEG's side index (%zu bytes)", bytes);
     *capacity = bytes;
     return 0;
-}
-
-static void store_le32(uint8_t *dst, uint32_t value)
-{
-    for (int i = 0; i < 4; i++)
-        dst[i] = (uint8_t)(value >> (8 * i));
 }
 
 /* Reads the piece that begins at this byte of the scan. */
@@ -246,8 +241,7 @@ static void store_entry(uint8_t *dst, struct pass *pass, size_t bits)
     uint64_t entry = pass_position(pass, bits);
     for (int c = 0; c < JPEG_MAX_COMPONENTS; c++)
         entry |= ((uint64_t)(uint32_t)dc[c] & 0xfff) << (POSITION_BITS + 12 * c);
-    store_le32(dst, (uint32_t)entry);
-    store_le32(dst + 4, (uint32_t)(entry >> 32));
+    bytes_put(dst, entry, 8);
 }
 
 /* Adds up the DC differences of an MCU that is all in the survey. False: out of range. */
@@ -360,9 +354,9 @@ int jpeg_index_build(struct jpeg_indexer *indexer, const uint8_t **index, size_t
     head[1] = 0;
     head[2] = (uint8_t)mcus;
     head[3] = (uint8_t)(mcus >> 8);
-    store_le32(head + 4, (uint32_t)header->scan_offset);
-    store_le32(head + 8, (uint32_t)pass.piece_end);
-    store_le32(head + 12, entries);
+    bytes_put(head + 4, (uint32_t)header->scan_offset, 4);
+    bytes_put(head + 8, (uint32_t)pass.piece_end, 4);
+    bytes_put(head + 12, entries, 4);
     *index = indexer->index;
     *index_bytes = total;
     return 0;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/bytes.h"
 #include "common/hash.h"
 #include "datasets/meta.h"
 #include "datasets/record.h"
@@ -12,12 +13,6 @@
 enum { META_SUM_AT = 8, META_BYTES = 16 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
-
-static void put64(uint8_t *dst, uint64_t value)
-{
-    for (int i = 0; i < 8; i++)
-        dst[i] = (uint8_t)(value >> 8 * i);
-}
 
 static void check_record(const uint8_t *data, size_t bytes)
 {
@@ -59,10 +54,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         return 0;
     memcpy(copy, data, bytes);
     check_record(copy, bytes);
-    put64(copy, hash64_of(copy + 8, bytes - 8));
+    bytes_put(copy, hash64_of(copy + 8, bytes - 8), 8);
     check_record(copy, bytes);
     memcpy(copy, "SATCHEL", META_SUM_AT);
-    put64(copy + META_SUM_AT, hash64_of(copy + META_BYTES, bytes - META_BYTES));
+    bytes_put(copy + META_SUM_AT, hash64_of(copy + META_BYTES, bytes - META_BYTES), 8);
     check_meta(copy, bytes);
     free(copy);
     return 0;
