@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Time that only goes forward, for rates, deadlines and waits. */
 #ifndef COMMON_CLOCK_H
 #define COMMON_CLOCK_H
 

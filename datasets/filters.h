@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Which compressed archives are read. */
 #ifndef DATASETS_FILTERS_H
 #define DATASETS_FILTERS_H
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Every header of the project compiles alone, and respects the house: who may include what.
+# Every header of the project compiles alone, every file says what it is about, and all respect the house: who may include what.
 #   headers.sh SOURCE_ROOT COMPILER...
 set -u
 cd "$1" || exit 1
@@ -18,6 +18,12 @@ for header in $(git ls-files '*.h' 2>/dev/null || find common proto datasets loa
     # GOLDEN_FOLDER: the build tells tests where the golden files are.
     "$@" -std=gnu11 -D_GNU_SOURCE -DGOLDEN_FOLDER='""' -Wall -Wextra -Wno-missing-field-initializers -Wno-unused-function -Wno-unused-parameter -Werror -fsyntax-only -I. \
         -include "$header" -x c /dev/null || complain "$header does not compile alone"
+done
+
+# The second line of every file says what it is about; a source beside its header may leave that to it.
+for file in $(git ls-files '*.[ch]' '*.cu' '*.cpp' 2>/dev/null || find common proto datasets loader trainer tools tests -name '*.[ch]'); do
+    [ -f "$file" ] || continue
+    sed -n 2p "$file" | grep -q '^/[*/]\|^#include "' || complain "$file does not say what it is about"
 done
 
 # forbid PATTERN WHERE REASON: no #include matching PATTERN in the files of WHERE.

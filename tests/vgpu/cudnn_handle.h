@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* What a cuDNN handle of the double holds. */
 #ifndef TESTS_VGPU_CUDNN_HANDLE_H
 #define TESTS_VGPU_CUDNN_HANDLE_H
 

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* A cuDNN operation graph on the double: its tensors, its operations in an order that can be run.
+ */
 #ifndef TESTS_VGPU_GRAPH_H
 #define TESTS_VGPU_GRAPH_H
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* cuDNN's pointwise operations on the double. */
 #include <math.h>
 
 #include "tests/vgpu/ops.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Elements of tensors on the double, of every type, as doubles. */
 #include <stdio.h>
 #include <string.h>
 

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The backward half of a step's list of work: from the gradient of the logits to that of the
+ * stem, in the order in which the gradients get done. */
 #include <stdlib.h>
 
 #include "common/err.h"

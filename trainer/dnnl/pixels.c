@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* From the wire's pixels to the input map that oneDNN reads. */
 #include <string.h>
 
 #include "trainer/dnnl/dnnl.h"

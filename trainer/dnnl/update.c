@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Nesterov's update of all weights, on threads; the formula is in trainer/ref/update.c. */
 #include <math.h>
 
 #include "trainer/checks.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Batch normalisation: statistics, forward, backward; the formulas are in trainer/ref/ops.h. */
 #include <math.h>
 #include <string.h>
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Max and average pools, forward and backward. The first largest value of a window counts. */
 #include <math.h>
 
 #include "trainer/ref/ops.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Nesterov's update, plainly: what the fast backends are compared with. */
 #include <math.h>
 
 #include "trainer/ref/ops.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Initial weights: their distributions, and that they depend on nothing but seed and name. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

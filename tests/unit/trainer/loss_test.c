@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The loss and its gradient: values known in closed form, optima, ranks, NaN, masked samples. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
