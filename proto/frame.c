@@ -243,75 +243,101 @@ static void put_request(Satchel__Request *dst, struct encoder *encoder,
     dst->isolate = src->isolate;
 }
 
+/* What an envelope may point to. */
+struct bodies {
+    Satchel__Hello hello;
+    Satchel__HelloReply reply;
+    Satchel__SpecOffer offer;
+    Satchel__Request request;
+    Satchel__Chunk chunk;
+    Satchel__Refuse refuse;
+    Satchel__NeedSpec need_spec;
+    Satchel__Goodbye goodbye;
+    Satchel__Ping ping;
+    Satchel__Share share;
+    Satchel__Release release;
+};
+
+static const struct bodies empty_bodies = {
+    .hello = SATCHEL__HELLO__INIT,
+    .reply = SATCHEL__HELLO_REPLY__INIT,
+    .offer = SATCHEL__SPEC_OFFER__INIT,
+    .request = SATCHEL__REQUEST__INIT,
+    .chunk = SATCHEL__CHUNK__INIT,
+    .refuse = SATCHEL__REFUSE__INIT,
+    .need_spec = SATCHEL__NEED_SPEC__INIT,
+    .goodbye = SATCHEL__GOODBYE__INIT,
+    .ping = SATCHEL__PING__INIT,
+    .share = SATCHEL__SHARE__INIT,
+    .release = SATCHEL__RELEASE__INIT,
+};
+
+/* Points the envelope at the one of bodies that is of the frame's kind, and fills it. */
+static void put_body(Satchel__Envelope *envelope, struct bodies *bodies, struct encoder *encoder,
+                     const struct frame *frame)
+{
+    switch (frame->kind) {
+    case FRAME_HELLO:
+        put_hello(&bodies->hello, encoder, &frame->hello);
+        envelope->hello = &bodies->hello;
+        break;
+    case FRAME_HELLO_REPLY:
+        put_hello_reply(&bodies->reply, encoder, &frame->hello_reply);
+        envelope->hello_reply = &bodies->reply;
+        break;
+    case FRAME_SPEC_OFFER:
+        spec_encode(encoder->spec, &frame->spec_offer);
+        bodies->offer.spec = (ProtobufCBinaryData){sizeof(encoder->spec), encoder->spec};
+        envelope->spec_offer = &bodies->offer;
+        break;
+    case FRAME_REQUEST:
+        put_request(&bodies->request, encoder, &frame->request);
+        envelope->request = &bodies->request;
+        break;
+    case FRAME_CHUNK:
+        put_chunk(&bodies->chunk, encoder, &frame->chunk);
+        envelope->chunk = &bodies->chunk;
+        break;
+    case FRAME_REFUSE:
+        bodies->refuse.reason = frame->refuse.reason;
+        bodies->refuse.id = frame->refuse.id;
+        bodies->refuse.what = (char *)frame->refuse.what;
+        envelope->refuse = &bodies->refuse;
+        break;
+    case FRAME_NEED_SPEC:
+        bodies->need_spec.spec_hash = put_hash(encoder, frame->need_spec.spec_hash);
+        bodies->need_spec.id = frame->need_spec.id;
+        envelope->need_spec = &bodies->need_spec;
+        break;
+    case FRAME_GOODBYE:
+        bodies->goodbye.reason = (char *)frame->goodbye.reason;
+        envelope->goodbye = &bodies->goodbye;
+        break;
+    case FRAME_PING:
+        envelope->ping = &bodies->ping;
+        break;
+    case FRAME_SHARE:
+        bodies->share.token =
+            (ProtobufCBinaryData){SHARE_TOKEN_BYTES, (uint8_t *)frame->share.bytes};
+        envelope->share = &bodies->share;
+        break;
+    case FRAME_RELEASE:
+        bodies->release.n_ids = frame->release.count;
+        bodies->release.ids = (uint64_t *)frame->release.ids;
+        envelope->release = &bodies->release;
+        break;
+    }
+}
+
 int frame_encode(uint8_t dst[FRAME_MAX_BYTES], size_t *bytes, const struct frame *frame)
 {
     if (check_frame(frame))
         return err_wrap(ERR_INTERNAL, "encoding");
     struct encoder encoder = {.hash_count = 0};
+    struct bodies bodies = empty_bodies;
     Satchel__Envelope envelope = SATCHEL__ENVELOPE__INIT;
-    Satchel__Hello hello = SATCHEL__HELLO__INIT;
-    Satchel__HelloReply reply = SATCHEL__HELLO_REPLY__INIT;
-    Satchel__SpecOffer offer = SATCHEL__SPEC_OFFER__INIT;
-    Satchel__Request request = SATCHEL__REQUEST__INIT;
-    Satchel__Chunk chunk = SATCHEL__CHUNK__INIT;
-    Satchel__Refuse refuse = SATCHEL__REFUSE__INIT;
-    Satchel__NeedSpec need_spec = SATCHEL__NEED_SPEC__INIT;
-    Satchel__Goodbye goodbye = SATCHEL__GOODBYE__INIT;
-    Satchel__Ping ping = SATCHEL__PING__INIT;
-    Satchel__Share share = SATCHEL__SHARE__INIT;
-    Satchel__Release release = SATCHEL__RELEASE__INIT;
-
     envelope.body_case = (Satchel__Envelope__BodyCase)frame->kind;
-    switch (frame->kind) {
-    case FRAME_HELLO:
-        put_hello(&hello, &encoder, &frame->hello);
-        envelope.hello = &hello;
-        break;
-    case FRAME_HELLO_REPLY:
-        put_hello_reply(&reply, &encoder, &frame->hello_reply);
-        envelope.hello_reply = &reply;
-        break;
-    case FRAME_SPEC_OFFER:
-        spec_encode(encoder.spec, &frame->spec_offer);
-        offer.spec = (ProtobufCBinaryData){sizeof(encoder.spec), encoder.spec};
-        envelope.spec_offer = &offer;
-        break;
-    case FRAME_REQUEST:
-        put_request(&request, &encoder, &frame->request);
-        envelope.request = &request;
-        break;
-    case FRAME_CHUNK:
-        put_chunk(&chunk, &encoder, &frame->chunk);
-        envelope.chunk = &chunk;
-        break;
-    case FRAME_REFUSE:
-        refuse.reason = frame->refuse.reason;
-        refuse.id = frame->refuse.id;
-        refuse.what = (char *)frame->refuse.what;
-        envelope.refuse = &refuse;
-        break;
-    case FRAME_NEED_SPEC:
-        need_spec.spec_hash = put_hash(&encoder, frame->need_spec.spec_hash);
-        need_spec.id = frame->need_spec.id;
-        envelope.need_spec = &need_spec;
-        break;
-    case FRAME_GOODBYE:
-        goodbye.reason = (char *)frame->goodbye.reason;
-        envelope.goodbye = &goodbye;
-        break;
-    case FRAME_PING:
-        envelope.ping = &ping;
-        break;
-    case FRAME_SHARE:
-        share.token = (ProtobufCBinaryData){SHARE_TOKEN_BYTES, (uint8_t *)frame->share.bytes};
-        envelope.share = &share;
-        break;
-    case FRAME_RELEASE:
-        release.n_ids = frame->release.count;
-        release.ids = (uint64_t *)frame->release.ids;
-        envelope.release = &release;
-        break;
-    }
+    put_body(&envelope, &bodies, &encoder, frame);
     if (satchel__envelope__get_packed_size(&envelope) > FRAME_MAX_BYTES)
         return err_set(ERR_INTERNAL, "%s: longer than %d bytes", frame_kind_name(frame->kind),
                        FRAME_MAX_BYTES);
