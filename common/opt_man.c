@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* --man: the manual page, from the same tables as --help. */
+#include <ctype.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "common/opt_private.h"
 
@@ -18,6 +20,21 @@ static void print_text(FILE *stream, const char *text)
         else
             fputc(*at, stream);
     }
+}
+
+/* What whatis and apropos show: the summary up to its first mark, in small letters at its start. */
+static void print_title(FILE *stream, const char *summary)
+{
+    char title[200];
+    size_t length = strcspn(summary, ".;:");
+    if (length >= sizeof title)
+        length = sizeof title - 1;
+    memcpy(title, summary, length);
+    title[length] = '\0';
+    title[0] = (char)tolower((unsigned char)title[0]);
+    fputs(" \\- ", stream);
+    print_text(stream, title);
+    fputc('\n', stream);
 }
 
 static void print_option(FILE *stream, const struct opt *option)
@@ -58,7 +75,7 @@ void opt_print_man(FILE *stream, const struct opt_program *program,
     fprintf(stream, ".TH %s 1 \"\" \"Satchel %s\" \"Satchel\"\n.SH NAME\n", program->name,
             SATCHEL_VERSION);
     print_text(stream, program->name);
-    fputs(" \\- part of Satchel, the bag\\-of\\-tricks image classification trainer\n", stream);
+    print_title(stream, program->summary ? program->summary : "part of Satchel");
     fprintf(stream, ".SH SYNOPSIS\n.B %s\n", program->name);
     print_text(stream, program->usage ? program->usage : "[OPTIONS]");
     fputc('\n', stream);
