@@ -175,7 +175,8 @@ struct backend_ops {
         const struct program *program); /* memory planned for it, without state */
 
     /* Seconds that this program has run for so far, its teacher's own left out; for a teacher: what
-     * it adds to its students' runs. NULL: the backend does not measure it. Synchronises. */
+     * it adds to its students' runs. NULL: the backend does not measure it. Synchronises, but cuda
+     * tells of the whole steps that were waited for and waits for nothing. */
     double (*program_seconds)(const struct program *program);
 
     /* From now on, from zero, runs are timed by node and kind of work; read gives the lines, at

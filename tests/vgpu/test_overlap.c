@@ -252,9 +252,15 @@ static void test_calls(void **state)
         if (i > 0)
             take(&run, i - 1);
     }
+    struct tiny *tiny = &run.tiny;
+    double before = tiny->ops->program_seconds(tiny->program);
+    double teacher_before = tiny->ops->program_seconds(tiny->teacher);
+    assert_true(before > 0 && teacher_before > 0);
     vgpu_calls_reset();
     begin_step(&run, 3);
     take(&run, 2);
+    assert_true(tiny->ops->program_seconds(tiny->program) > before);
+    assert_true(tiny->ops->program_seconds(tiny->teacher) > teacher_before);
     const uint64_t copies = 2 * MICRO + 2; /* pixels and labels; the step's values, its report */
     assert_int_equal(vgpu_calls("cudaGraphLaunch"), 1);
     assert_int_equal(vgpu_calls("cudaMemcpyAsync"), copies);

@@ -104,7 +104,8 @@ static int queue_step(struct captured_step *step, int (*queue)(void *user), void
 {
     struct program *program = step->program;
     struct state *state = program->state;
-    const struct kernel_begin begin = {.control = program->input->control, .flags = state->flags};
+    const struct kernel_begin begin = {
+        .control = program->input->control, .flags = state->flags, .report = step->report};
     int code = cuda_check(kernel_begin(&begin, state->backend->compute), "beginning a step");
     if (code)
         return code;
@@ -251,6 +252,9 @@ int captured_cuda_wait(struct batch_metrics *metrics, struct program *program)
                                       .top5 = told->sums[2],
                                       .samples = told->sums[3],
                                       .finite = !told->bad};
+    program->seconds += (double)(told->step_ns - told->teacher_ns) * 1e-9;
+    if (program->config.teacher)
+        program->config.teacher->seconds += (double)told->teacher_ns * 1e-9;
     input->unmarked[turn] = false;
     step->waited++;
     return 0;

@@ -31,10 +31,28 @@ __global__ static void begin(const struct kernel_begin args)
         return;
     args.control->turn ^= 1;
     new_update(args.flags);
+    struct kernel_report *told = args.report + args.control->turn;
+    told->step_ns = -device_nanoseconds();
+    told->teacher_ns = 0;
 }
 
 cudaError_t kernel_begin(const struct kernel_begin *args, cudaStream_t stream)
 {
     LAUNCH(begin, 1, WARP, 0, stream, *args);
+    return cudaGetLastError();
+}
+
+/* Sums of ends less beginnings, modulo 2^64. */
+__global__ static void teacher(const struct kernel_teacher args)
+{
+    if (threadIdx.x != 0)
+        return;
+    uint64_t now = device_nanoseconds();
+    args.report[args.control->turn].teacher_ns += args.ends ? now : -now;
+}
+
+cudaError_t kernel_teacher(const struct kernel_teacher *args, cudaStream_t stream)
+{
+    LAUNCH(teacher, 1, WARP, 0, stream, *args);
     return cudaGetLastError();
 }

@@ -256,6 +256,7 @@ const struct backend_ops backend_cuda = {
     .program_open = program_cuda_open,
     .program_close = program_cuda_close,
     .program_bytes = program_cuda_bytes,
+    .program_seconds = program_cuda_seconds,
     .profile_start = profile_cuda_start,
     .profile_read = profile_cuda_read,
     .peaks = profile_cuda_peaks,

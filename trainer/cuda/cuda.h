@@ -202,6 +202,7 @@ struct program {
     struct input *input;
     struct captured_step *step; /* training */
     struct profile *profile;    /* NULL: nobody asked for one */
+    double seconds;             /* of the steps that were waited for; a teacher: of its part */
     int samples;                /* of the last run */
     uint64_t version;           /* of the state that was folded */
 };
@@ -232,6 +233,7 @@ int program_cuda_open(struct program **out, struct state *state,
                       const struct program_config *config);
 void program_cuda_close(struct program *program);
 size_t program_cuda_bytes(const struct program *program);
+double program_cuda_seconds(const struct program *program);
 
 /* pass.c */
 int pass_cuda_run(struct program *program, const struct batch *batch, int slot, double loss_factor,

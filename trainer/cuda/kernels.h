@@ -42,12 +42,28 @@ struct kernel_set {
 };
 cudaError_t kernel_set(const struct kernel_set *args, cudaStream_t stream);
 
-/* A captured step begins: the other turn, whose values were copied. */
+/* What is told of a step. */
+struct kernel_report {
+    float sums[4]; /* loss, top-1, top-5, samples */
+    uint32_t bad, pads[3];
+    uint64_t step_ns, teacher_ns; /* by the device's clock, until the update; the teacher's part */
+};
+
+/* A captured step begins: the other turn, whose values were copied, and its report. */
 struct kernel_begin {
     struct kernel_control *control;
     int *flags;
+    struct kernel_report *report; /* [2], by turn */
 };
 cudaError_t kernel_begin(const struct kernel_begin *args, cudaStream_t stream);
+
+/* The teacher begins or ends. */
+struct kernel_teacher {
+    const struct kernel_control *control;
+    struct kernel_report *report; /* [2], by turn */
+    int ends;
+};
+cudaError_t kernel_teacher(const struct kernel_teacher *args, cudaStream_t stream);
 
 /* unpack.cu: what arrived, as the network's input: [batch][pixels][lanes] half floats; zeros in
  * rows past `samples`, in pads, and of masked samples of bytes. Bytes: (2 or 1) channels + 2 lanes
@@ -112,12 +128,6 @@ struct kernel_finite {
     int *flag;
 };
 cudaError_t kernel_finite(const struct kernel_finite *args, cudaStream_t stream);
-
-/* What is told of a step. */
-struct kernel_report {
-    float sums[4]; /* loss, top-1, top-5, samples */
-    uint32_t bad, pads[3];
-};
 
 /* NAG on fp32 master weights, whose fp16 copy is renewed, and running statistics. Bytes: 22 a
  * trained value (w, v, slot read; w, v, half written). Reference: update_ref_nag and

@@ -6,6 +6,8 @@
 
 #ifdef __CUDACC__
 #include <cuda_runtime.h>
+#else
+#include <time.h>
 #endif
 #include <cuda_fp16.h>
 #include <stdint.h>
@@ -32,6 +34,20 @@ __device__ static inline size_t thread_number()
 __device__ static inline size_t thread_total()
 {
     return (size_t)gridDim.x * blockDim.x;
+}
+
+/* Of a clock that all of the device's processors share; it moves every microsecond or faster. */
+__device__ static inline uint64_t device_nanoseconds()
+{
+#ifdef __CUDACC__
+    uint64_t now;
+    asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));
+    return now;
+#else
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+#endif
 }
 
 __device__ static inline float from_half(uint16_t bits)

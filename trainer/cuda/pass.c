@@ -231,6 +231,15 @@ static int run_steps(const struct pass *pass)
     return code;
 }
 
+/* Of a step; other runs are not timed. */
+static int clock_teacher(const struct pass *pass, bool ends)
+{
+    const struct captured_step *step = pass->program->state->stepping;
+    const struct kernel_teacher args = {
+        .control = pass->arrival.control, .report = step ? step->report : NULL, .ends = ends};
+    return step ? cuda_check(kernel_teacher(&args, compute_of(pass)), "timing a teacher") : 0;
+}
+
 static int run_teacher(struct pass *pass)
 {
     struct program *teacher = program_trains(pass->program) ? pass->program->config.teacher : NULL;
@@ -240,7 +249,10 @@ static int run_teacher(struct pass *pass)
     taught.program = teacher;
     taught.slot = -1;
     pass->teacher = program_cuda_block(teacher, teacher->schedule->logits);
-    return run_steps(&taught);
+    int code = clock_teacher(pass, false);
+    if (!code)
+        code = run_steps(&taught);
+    return code ? code : clock_teacher(pass, true);
 }
 
 /* The program, and before it the teacher. */

@@ -341,3 +341,8 @@ size_t program_cuda_bytes(const struct program *program)
 {
     return bytes_of(program) + program->workspace_bytes;
 }
+
+double program_cuda_seconds(const struct program *program)
+{
+    return program->seconds;
+}

@@ -76,6 +76,7 @@ __device__ static void report(const struct kernel_update &args)
     told->bad = args.flags[KERNEL_BAD] != 0;
     for (int i = 0; i < 3; i++)
         told->pads[i] = 0;
+    told->step_ns += device_nanoseconds();
 }
 
 __global__ static void update(const struct kernel_update args)
