@@ -150,6 +150,23 @@ void half_to_floats_f16c(float *dst, const uint16_t *src, size_t count)
 }
 #endif
 
+uint16_t bf16_from_float(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    if ((bits & 0x7fffffffu) > 0x7f800000u)
+        return (uint16_t)(bits >> 16 | 0x40);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+float bf16_to_float(uint16_t bits)
+{
+    uint32_t wide = (uint32_t)bits << 16;
+    float value;
+    memcpy(&value, &wide, sizeof value);
+    return value;
+}
+
 void half_from_floats(uint16_t *dst, const float *src, size_t count)
 {
     if (half_have_f16c())

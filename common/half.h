@@ -19,6 +19,10 @@ float half_to_float(uint16_t half);
 void half_from_floats(uint16_t *dst, const float *src, size_t count);
 void half_to_floats(float *dst, const uint16_t *src, size_t count);
 
+/* bfloat16, the upper half of a float: rounds to nearest, ties to even; NaN stays a quiet NaN. */
+uint16_t bf16_from_float(float value);
+float bf16_to_float(uint16_t bits); /* exact */
+
 /* False: there is an infinity or a NaN among them. */
 bool half_all_finite(const uint16_t *src, size_t count);
 

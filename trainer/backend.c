@@ -49,7 +49,7 @@ static int open_known(struct backend **out, const struct backend_ops **ops,
 }
 
 /* What "auto" leaves out: a module with all its libraries where the precision is not its own, and
- * the reference's slow fp16, which is for comparisons. */
+ * the reference's slow fp16 and bf16, which are for comparisons. */
 static bool is_meant(const struct known *what, const char *device, bool named,
                      const struct backend_config *config)
 {
@@ -57,7 +57,7 @@ static bool is_meant(const struct known *what, const char *device, bool named,
     if (named)
         return true;
     return what->symbol ? halves || strcmp(device, what->device) == 0
-                        : !halves || what->ops != &backend_ref;
+                        : config->precision == PRECISION_FP32 || what->ops != &backend_ref;
 }
 
 static bool allows(const char *wish, const char *have)

@@ -353,7 +353,6 @@ static void convert(float *dst, const uint8_t *src, size_t count, enum safetenso
 {
     for (size_t i = 0; i < count; i++) {
         uint16_t half;
-        uint32_t bits;
         double real;
         switch (dtype) {
         case SAFETENSORS_F16:
@@ -362,8 +361,7 @@ static void convert(float *dst, const uint8_t *src, size_t count, enum safetenso
             break;
         case SAFETENSORS_BF16:
             memcpy(&half, src + 2 * i, sizeof half);
-            bits = (uint32_t)half << 16;
-            memcpy(&dst[i], &bits, sizeof bits);
+            dst[i] = bf16_to_float(half);
             break;
         default:
             memcpy(&real, src + 8 * i, sizeof real);

@@ -28,24 +28,29 @@ static int processors(void) /* that this process may use */
 }
 
 /* Those for the instructions that the library uses, so that DNNL_MAX_CPU_ISA counts for both. */
-static const struct kernels *choose_kernels(void)
+static const struct kernels *choose_kernels(bool bf16)
 {
 #ifdef DNNL_KERNELS_X86
+    if (bf16)
+        return engine_has_avx512_bf16() ? &kernels_avx512_bf16 : NULL;
     if (engine_has_avx512())
         return &kernels_avx512;
     if (engine_has_avx2())
         return &kernels_avx2;
 #endif
-    return &kernels_base;
+    return bf16 ? NULL : &kernels_base;
 }
 
 static int check_precision(enum precision precision)
 {
-    if (precision == PRECISION_FP32)
-        return 0;
-    return err_set(ERR_UNSUPPORTED, "dnnl computes in fp32 only in this version; %s",
-                   precision == PRECISION_BF16 ? "bf16 is for a later one: take --precision fp32"
-                                               : "fp16 is for cuda: take --precision fp32");
+    if (precision == PRECISION_FP16)
+        return err_set(ERR_UNSUPPORTED,
+                       "dnnl computes in fp32 or bf16; fp16 is for cuda: take --precision fp32");
+    if (!choose_kernels(precision == PRECISION_BF16))
+        return err_set(ERR_UNSUPPORTED,
+                       "bf16 needs a processor with AVX512-BF16, which this is not "
+                       "(or DNNL_MAX_CPU_ISA hides it): take --precision fp32");
+    return 0;
 }
 
 static int dnnl_backend_open(struct backend **out, const struct backend_config *config)
@@ -59,10 +64,11 @@ static int dnnl_backend_open(struct backend **out, const struct backend_config *
         return err_set(ERR_NOMEM, "no memory for the dnnl backend");
     cpu->base.head.ops = &backend_dnnl;
     cpu->base.threads = config->threads > 0 ? config->threads : processors();
-    cpu->kernels = choose_kernels();
-    snprintf(cpu->base.text, sizeof cpu->base.text, "oneDNN %s, fp32, %d thread%s, %s",
-             engine_version(), cpu->base.threads, cpu->base.threads == 1 ? "" : "s",
-             cpu->kernels->name);
+    cpu->bf16 = config->precision == PRECISION_BF16;
+    cpu->kernels = choose_kernels(cpu->bf16);
+    snprintf(cpu->base.text, sizeof cpu->base.text, "oneDNN %s, %s, %d thread%s, %s",
+             engine_version(), cpu->bf16 ? "bf16" : "fp32", cpu->base.threads,
+             cpu->base.threads == 1 ? "" : "s", cpu->kernels->name);
     code = engine_open(&cpu->engine);
     if (code) {
         dnnl_backend_close(&cpu->base);

@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The objects of the oneDNN backend. Its state is the reference backend's: weights, momentum and
  * gradients in their canonical layouts, so that slots mean the same on every machine; a program
- * keeps packed copies of the weights, renewed when the state's version has moved. */
+ * keeps packed copies of the weights, renewed when the state's version has moved.
+ *
+ * PRECISION_BF16: maps, their gradients and the packed weights are bf16; sums are taken in fp32,
+ * and all that a state holds, the features before the classifier and the classifier stay in fp32.
+ */
 #ifndef TRAINER_DNNL_DNNL_H
 #define TRAINER_DNNL_DNNL_H
 
@@ -14,6 +18,7 @@ struct backend_cpu {
     struct backend base; /* first */
     struct engine *engine;
     const struct kernels *kernels;
+    bool bf16;
 };
 
 static inline const struct backend_cpu *backend_cpu_of(const struct state *state)
@@ -45,12 +50,13 @@ struct node_blocks {
 };
 
 struct node_memory {
-    float *x;   /* conv in training: before BN, then its gradient; blocked */
-    float *out; /* blocked; NODE_INPUT also plain; NODE_GLOBAL_AVG, NODE_FC [batch][channels] */
+    void *x; /* conv in training: before BN, then its gradient; blocked */
+    void
+        *out; /* blocked; NODE_INPUT also plain; NODE_GLOBAL_AVG, NODE_FC float [batch][channels] */
     uint8_t *chosen; /* max pool */
-    float *packed_forward, *packed_data;
-    float *gradients[GRADIENTS]; /* of out, to be added up; [0] may be changed in place */
-    float *to_input;             /* the gradient that the node makes for its input */
+    void *packed_forward, *packed_data;
+    void *gradients[GRADIENTS]; /* of out, to be added up; [0] may be changed in place */
+    void *to_input;             /* the gradient that the node makes for its input */
 };
 
 struct node_plan {
@@ -110,8 +116,8 @@ void plan_dnnl_lives(struct program *program);
 void plan_dnnl_memory(struct program *program); /* after arena_place */
 
 /* pixels.c: the pixels as they came, [samples][size][size][channels], to
- * [batch][blocks][pixels][block] floats; what no pixel belongs to becomes zero. */
-void pixels_dnnl_load(float *dst, const struct batch *batch, const struct program *program);
+ * [batch][blocks][pixels][block] in the type of maps; what no pixel belongs to becomes zero. */
+void pixels_dnnl_load(void *dst, const struct batch *batch, const struct program *program);
 
 /* pass.c */
 int pass_dnnl_run(struct program *program, const struct batch *batch, int slot, double loss_factor,

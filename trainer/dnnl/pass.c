@@ -92,8 +92,8 @@ static int forward_conv(struct program *program, int index, int slot)
     const struct node *node = &program->net->nodes[index];
     struct node_plan *plan = &program->nodes[index];
     const struct kernels *kernels = kernels_of(program);
-    const float *residual = node->residual < 0 ? NULL : program->nodes[node->residual].at.out;
-    float *x = plan->at.x ? plan->at.x : plan->at.out;
+    const void *residual = node->residual < 0 ? NULL : program->nodes[node->residual].at.out;
+    void *x = plan->at.x ? plan->at.x : plan->at.out;
     const struct conv_data data = {.in = program->nodes[node->input].at.out,
                                    .weights = plan->at.packed_forward,
                                    .out = x,
@@ -140,7 +140,7 @@ static int forward_node(struct program *program, const struct batch *batch, int 
     const struct node *node = &program->net->nodes[index];
     struct node_plan *plan = &program->nodes[index];
     const struct kernels *kernels = kernels_of(program);
-    const float *in = node->input < 0 ? NULL : program->nodes[node->input].at.out;
+    const void *in = node->input < 0 ? NULL : program->nodes[node->input].at.out;
     int threads = threads_of(program);
     switch (node->kind) {
     case NODE_INPUT:
@@ -223,8 +223,8 @@ static int backward_conv(struct program *program, int index, int slot)
     const struct node *node = &program->net->nodes[index];
     const struct state *state = program->state;
     struct node_plan *plan = &program->nodes[index];
-    float *const *gradients = plan->at.gradients;
-    const float *y = node->residual < 0 ? NULL : plan->at.out;
+    void *const *gradients = plan->at.gradients;
+    const void *y = node->residual < 0 ? NULL : plan->at.out;
     bool keep = plan->to_residual && (node->relu || gradients[1]);
     double mark_s = profile_dnnl_mark(program);
     kernels_of(program)->bn_backward(plan->at.x, gradients[0], gradients[1], y, node->relu, keep,

@@ -7,34 +7,23 @@
 
 enum { CHUNK = 1024 }; /* values converted at a time */
 
-static void scatter(float *plane, const float *values, const struct program *program, size_t begin,
-                    size_t count)
-{
-    size_t pixels = (size_t)program->net->size_px * (size_t)program->net->size_px;
-    int channels = program->net->channels, block = program->input_block;
-    for (int c = 0; c < channels; c++) {
-        float *to = plane + ((size_t)(c / block) * pixels + begin) * (size_t)block + c % block;
-        for (size_t p = 0; p < count; p++)
-            to[p * (size_t)block] = values[p * (size_t)channels + (size_t)c];
-    }
-}
-
-void pixels_dnnl_load(float *dst, const struct batch *batch, const struct program *program)
+void pixels_dnnl_load(void *dst, const struct batch *batch, const struct program *program)
 {
     const struct net *net = program->net;
+    const struct kernels *kernels = backend_cpu_of(program->state)->kernels;
     size_t count = (size_t)net->size_px * (size_t)net->size_px;
-    size_t image = count * (size_t)program->input_channels;
+    size_t image = count * (size_t)program->input_channels * kernels->element;
     size_t step = CHUNK / (size_t)net->channels;
 #pragma omp parallel for num_threads(program->state->backend->threads) schedule(static)
     for (int n = 0; n < program->config.batch; n++) {
-        float *plane = dst + (size_t)n * image;
+        uint8_t *to = (uint8_t *)dst + (size_t)n * image;
         if (n >= batch->samples || program->input_channels != net->channels)
-            memset(plane, 0, image * sizeof *plane);
+            memset(to, 0, image);
         for (size_t begin = 0; n < batch->samples && begin < count; begin += step) {
             float values[CHUNK];
             size_t chunk = count - begin < step ? count - begin : step;
             unpack_pixels(values, batch, &program->config.input, net, n, begin, chunk);
-            scatter(plane, values, program, begin, chunk);
+            kernels->scatter(to, values, net->channels, program->input_block, count, begin, chunk);
         }
     }
 }

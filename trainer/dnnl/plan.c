@@ -12,10 +12,15 @@ static int end_time(const struct program *program)
     return 2 * program->net->node_count;
 }
 
-static size_t map_bytes(const struct program *program, const struct map *map)
+static size_t map_values(const struct program *program, const struct map *map)
 {
     return (size_t)map->batch * (size_t)map->blocks * (size_t)map->height * (size_t)map->width *
-           (size_t)backend_cpu_of(program->state)->kernels->block * sizeof(float);
+           (size_t)backend_cpu_of(program->state)->kernels->block;
+}
+
+static size_t map_bytes(const struct program *program, const struct map *map)
+{
+    return map_values(program, map) * backend_cpu_of(program->state)->kernels->element;
 }
 
 static size_t out_bytes(const struct program *program, int index)
@@ -24,7 +29,7 @@ static size_t out_bytes(const struct program *program, int index)
     size_t batch = (size_t)program->config.batch;
     if (node->kind == NODE_INPUT)
         return batch * (size_t)program->input_channels * (size_t)node->out_height *
-               (size_t)node->out_width * sizeof(float);
+               (size_t)node->out_width * backend_cpu_of(program->state)->kernels->element;
     if (node->kind == NODE_GLOBAL_AVG || node->kind == NODE_FC)
         return batch * (size_t)node->out_channels * sizeof(float);
     return map_bytes(program, &program->nodes[index].out);
@@ -79,8 +84,8 @@ static void forward_lives(struct program *program, int index)
                                         backward_time(program, index));
     }
     if (node->kind == NODE_MAX_POOL && backward)
-        plan->blocks.chosen = arena_want(arena, map_bytes(program, &plan->out) / sizeof(float),
-                                         index, backward_time(program, index));
+        plan->blocks.chosen = arena_want(arena, map_values(program, &plan->out), index,
+                                         backward_time(program, index));
 }
 
 /* Gives a part of the gradient of node `to` to it; false when it has to be added to the first. */

@@ -85,13 +85,18 @@ bool engine_has_avx512(void)
     return has_isa(dnnl_cpu_isa_avx512_core);
 }
 
+bool engine_has_avx512_bf16(void)
+{
+    return has_isa(dnnl_cpu_isa_avx512_core_bf16);
+}
+
 bool engine_has_avx2(void)
 {
     return has_isa(dnnl_cpu_isa_avx2);
 }
 
 struct descriptions { /* what a convolution is made of; weights in any layout */
-    dnnl_memory_desc_t in, weights, out, bias;
+    dnnl_memory_desc_t in, weights, out, bias, gradient; /* of the weights, always float */
     dnnl_dims_t strides, pads;
 };
 
@@ -103,16 +108,21 @@ static int describe(struct descriptions *d, const struct conv_shape *shape)
     const dnnl_dims_t out_dims = {shape->batch, out, shape->out_height, shape->out_width};
     const dnnl_dims_t weights_dims = {out, in, kernel, kernel}, bias_dims = {out};
     const dnnl_format_tag_t blocked = shape->block == 16 ? dnnl_nChw16c : dnnl_nChw8c;
-    int code = check(dnnl_memory_desc_init_by_tag(&d->in, 4, in_dims, dnnl_f32,
+    const dnnl_data_type_t type = shape->bf16 ? dnnl_bf16 : dnnl_f32;
+    int code = check(dnnl_memory_desc_init_by_tag(&d->in, 4, in_dims, type,
                                                   shape->plain_input ? dnnl_nchw : blocked),
                      "input layout");
     if (!code)
-        code = check(dnnl_memory_desc_init_by_tag(&d->out, 4, out_dims, dnnl_f32, blocked),
+        code = check(dnnl_memory_desc_init_by_tag(&d->out, 4, out_dims, type, blocked),
                      "output layout");
     if (!code)
-        code = check(dnnl_memory_desc_init_by_tag(&d->weights, 4, weights_dims, dnnl_f32,
+        code = check(
+            dnnl_memory_desc_init_by_tag(&d->weights, 4, weights_dims, type, dnnl_format_tag_any),
+            "weights' layout");
+    if (!code)
+        code = check(dnnl_memory_desc_init_by_tag(&d->gradient, 4, weights_dims, dnnl_f32,
                                                   dnnl_format_tag_any),
-                     "weights' layout");
+                     "weights' gradient's layout");
     if (!code)
         code = check(dnnl_memory_desc_init_by_tag(&d->bias, 1, bias_dims, dnnl_f32, dnnl_x),
                      "bias layout");
@@ -178,7 +188,7 @@ static int make_backward(dnnl_primitive_desc_t *out, struct engine *engine,
                      "convolution's gradient of the data");
     else if (!code)
         code = check(dnnl_convolution_backward_weights_desc_init(&backward, algorithm, &d->in,
-                                                                 &d->weights, NULL, &d->out,
+                                                                 &d->gradient, NULL, &d->out,
                                                                  d->strides, d->pads, d->pads),
                      "convolution's gradient of the weights");
     if (!code)
@@ -357,7 +367,7 @@ size_t conv_scratch_bytes(const struct conv *conv)
     return conv->scratch_bytes;
 }
 
-static int execute_reorder(struct conv *conv, float *plain, float *packed)
+static int execute_reorder(struct conv *conv, float *plain, void *packed)
 {
     bool unpack = conv->pass == CONV_BACKWARD_WEIGHTS;
     const dnnl_exec_arg_t arguments[] = {{DNNL_ARG_FROM, unpack ? conv->packed : conv->plain},
@@ -371,7 +381,7 @@ static int execute_reorder(struct conv *conv, float *plain, float *packed)
     return code;
 }
 
-int conv_pack(struct conv *conv, float *packed, const float *weights, const float *scale,
+int conv_pack(struct conv *conv, void *packed, const float *weights, const float *scale,
               float *staging)
 {
     if (!conv->staged && !scale) /* it only reads them */
@@ -408,8 +418,8 @@ int conv_unpack(struct conv *conv, float *weights, float *packed, float *staging
 
 int conv_run(struct conv *conv, const struct conv_data *data)
 {
-    float *const handles[ARGUMENTS] = {data->in, data->weights, data->out, data->scratch,
-                                       data->bias};
+    void *const handles[ARGUMENTS] = {data->in, data->weights, data->out, data->scratch,
+                                      data->bias};
     int code = 0;
     for (int i = 0; i < conv->argument_count && !code; i++)
         code = check(dnnl_memory_set_data_handle(conv->arguments[i].memory, handles[i]), "memory");

@@ -15,6 +15,7 @@ void engine_close(struct engine *engine);
 const char *engine_version(void); /* "2.6.3" */
 bool engine_has_avx512(void);     /* what the library will use: DNNL_MAX_CPU_ISA counts */
 bool engine_has_avx2(void);
+bool engine_has_avx512_bf16(void);
 
 enum conv_pass { CONV_FORWARD, CONV_BACKWARD_DATA, CONV_BACKWARD_WEIGHTS };
 
@@ -26,6 +27,7 @@ struct conv_shape {
     int block;
     bool plain_input;
     int plain_channels; /* in_channels or more: zeros are added */
+    bool bf16; /* maps and packed weights; weights, their gradient and the bias are float */
 };
 
 static inline int conv_rounded(int channels, int block)
@@ -60,14 +62,14 @@ size_t conv_scratch_bytes(const struct conv *conv);
 
 /* From [out][in][kernel][kernel] (times scale[out] where not NULL) into the layout of the pass, and
  * the other way round. staging: see above; may be NULL when that is 0 and scale is NULL. */
-int conv_pack(struct conv *conv, float *packed, const float *weights, const float *scale,
+int conv_pack(struct conv *conv, void *packed, const float *weights, const float *scale,
               float *staging);
 int conv_unpack(struct conv *conv, float *weights, float *packed, float *staging);
 
 /* Forward: in, weights -> out (bias where infer). Backward data: out, weights -> in. Backward
  * weights: in, out -> weights. Overwrites. */
 struct conv_data {
-    float *in, *weights, *out, *scratch;
+    void *in, *weights, *out, *scratch;
     float *bias;
 };
 int conv_run(struct conv *conv, const struct conv_data *data);

@@ -86,7 +86,7 @@ static void cost_of(struct profile_line *line, const struct program *program, en
         passes = out;
     }
     line->flops = flops;
-    line->bytes = passes * sizeof(float);
+    line->bytes = passes * (double)backend_cpu_of(program->state)->kernels->element;
 }
 
 int profile_dnnl_read(struct profile_line *lines, int most, const struct program *program)

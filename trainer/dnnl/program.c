@@ -54,6 +54,7 @@ static struct conv_shape shape_of(const struct program *program, const struct no
         .stride = node->stride,
         .pad = node->pad,
         .block = block,
+        .bf16 = backend_cpu_of(program->state)->bf16,
         .plain_input = node->input == 0 && program->input_block == 1,
         .plain_channels = program->input_channels,
     };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Storage in half floats, emulated: values are computed as ever and rounded where a device would
- * store them. */
+/* Storage in half floats or bf16, emulated: values are computed as ever and rounded where a device
+ * would store them. */
 #include <string.h>
 
 #include "common/half.h"
@@ -21,4 +21,10 @@ void fp16_ref_round(real *values, size_t count)
         for (size_t i = 0; i < n; i++)
             values[begin + i] = floats[i];
     }
+}
+
+void bf16_ref_round(real *values, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        values[i] = bf16_to_float(bf16_from_float((float)values[i]));
 }

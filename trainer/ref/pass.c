@@ -95,8 +95,17 @@ static size_t map_count(const struct program *program, int index)
            pitch_of(node->out_channels);
 }
 
+/* With bf16 the classifier and what it reads are fp32. */
+static bool is_fp32(const struct program *program, int index)
+{
+    enum node_kind kind = program->net->nodes[index].kind;
+    return program->state->backend->bf16 && (kind == NODE_GLOBAL_AVG || kind == NODE_FC);
+}
+
 static void round_out(struct program *program, int index)
 {
+    if (is_fp32(program, index))
+        return;
     program_round(program, program->nodes[index].out, map_count(program, index));
 }
 
@@ -104,15 +113,15 @@ static void round_out(struct program *program, int index)
 static const real *weights_of(struct program *program, const struct node *node)
 {
     const real *values = state_values(program->state, node->weight);
-    if (!program->rounded)
+    if (!program->rounded || is_fp32(program, (int)(node - program->net->nodes)))
         return values;
     size_t count = program->net->tensors[node->weight].count;
     memcpy(program->rounded, values, count * sizeof *values);
-    fp16_ref_round(program->rounded, count);
+    program_round(program, program->rounded, count);
     return program->rounded;
 }
 
-/* Inference in fp16 has BN folded into the stored weights and bias. */
+/* Inference in fp16 or bf16 has BN folded into the stored weights, and fp16 into the bias too. */
 static const real *folded_weights_of(struct program *program, const struct node *node)
 {
     const real *values = state_values(program->state, node->weight);
@@ -122,11 +131,12 @@ static const real *folded_weights_of(struct program *program, const struct node 
         real shift = (real)program->shift[k];
         for (size_t i = 0; i < filter; i++)
             program->rounded[k * filter + i] = (real)(values[k * filter + i] * program->scale[k]);
-        fp16_ref_round(&shift, 1);
+        if (program->state->backend->halves)
+            fp16_ref_round(&shift, 1);
         program->shift[k] = shift;
         program->scale[k] = 1;
     }
-    fp16_ref_round(program->rounded, filter * (size_t)node->out_channels);
+    program_round(program, program->rounded, filter * (size_t)node->out_channels);
     return program->rounded;
 }
 
@@ -237,6 +247,8 @@ static real *gradient_of(struct program *program, int index)
 /* After something was added to it. */
 static void round_gradient(struct program *program, int index)
 {
+    if (is_fp32(program, index))
+        return;
     program_round(program, program->nodes[index].grad, map_count(program, index));
 }
 
@@ -325,7 +337,8 @@ static void backward_conv(struct program *program, int index, int slot, real *gr
     real *dweight = state_slot(state, slot, node->weight);
     if (dweight) {
         conv_ref_backward_weight(dweight, program->nodes[node->input].out, grad, &op);
-        program_round(program, dweight, program->net->tensors[node->weight].count);
+        if (state->backend->halves)
+            fp16_ref_round(dweight, program->net->tensors[node->weight].count);
     }
     backward_input(program, index, grad);
 }

@@ -141,7 +141,7 @@ static void allocate_scratch(struct program *program, int *code)
     }
     size_t batch = (size_t)program->config.batch, logits = batch * (size_t)net->classes;
     program->packed = take(program, packed, sizeof(real), code);
-    if (program->state->backend->halves)
+    if (program->state->backend->halves || program->state->backend->bf16)
         program->rounded = take(program, largest, sizeof(real), code);
     program->zeros = take(program, widest, sizeof(real), code);
     program->partial = take(program, 2 * (batch + 1) * widest, sizeof(double), code);

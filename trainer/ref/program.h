@@ -29,7 +29,7 @@ struct program {
     double seconds; /* of all runs, without the teacher's */
 
     real *packed, *zeros;
-    real *rounded; /* fp16: a node's weights as they are stored */
+    real *rounded; /* fp16, bf16: a node's weights as they are stored */
     double *partial;
     double *scale, *shift;    /* [widest channels]: BN as scale and shift */
     double *logits, *dlogits; /* [batch][classes] */
@@ -40,11 +40,13 @@ static inline bool program_trains(const struct program *program)
     return program->config.mode == PROGRAM_TRAIN;
 }
 
-/* Rounds what a device would store in half floats, in that precision. */
+/* Rounds what a device would store in half floats or bf16, in that precision. */
 static inline void program_round(const struct program *program, real *values, size_t count)
 {
     if (program->state->backend->halves)
         fp16_ref_round(values, count);
+    if (program->state->backend->bf16)
+        bf16_ref_round(values, count);
 }
 
 #endif

@@ -8,6 +8,7 @@
 typedef double real;
 #define REF_PRECISION "fp64"
 #define backend_ref backend_ref_double
+#define bf16_ref_round bf16_ref_round_double
 #define bn_ref_apply bn_ref_apply_double
 #define bn_ref_apply_halves bn_ref_apply_halves_double
 #define bn_ref_backward bn_ref_backward_double

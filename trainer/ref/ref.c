@@ -22,19 +22,19 @@ static int processors(void)
 static int ref_open(struct backend **out, const struct backend_config *config)
 {
     *out = NULL;
-    if (config->precision == PRECISION_BF16)
-        return err_set(ERR_UNSUPPORTED,
-                       "the ref backend has fp32, and fp16 for comparisons; take --precision fp32");
     struct backend *backend = calloc(1, sizeof *backend);
     if (!backend)
         return err_set(ERR_NOMEM, "no memory for the ref backend");
     backend->head.ops = &backend_ref;
     backend->threads = config->threads > 0 ? config->threads : processors();
     backend->halves = config->precision == PRECISION_FP16;
+    backend->bf16 = config->precision == PRECISION_BF16;
     backend->fusion = backend->halves ? config->fusion : FUSION_NONE;
     snprintf(backend->text, sizeof backend->text, "ref (plain C), %s, %d thread%s",
-             backend->halves ? "fp16 emulated" : REF_PRECISION, backend->threads,
-             backend->threads == 1 ? "" : "s");
+             backend->halves ? "fp16 emulated"
+             : backend->bf16 ? "bf16 emulated"
+                             : REF_PRECISION,
+             backend->threads, backend->threads == 1 ? "" : "s");
     *out = backend;
     return 0;
 }

@@ -13,6 +13,7 @@ struct backend {
     int threads;
     enum fusion fusion; /* halves: whose roundings */
     bool halves; /* PRECISION_FP16: maps, weights and their gradients are stored in half floats */
+    bool bf16;   /* PRECISION_BF16: maps and convolutions' weights are stored in bf16 */
     char text[64];
 };
 
@@ -74,8 +75,9 @@ void program_ref_close(struct program *program);
 size_t program_ref_bytes(const struct program *program);
 double program_ref_seconds(const struct program *program);
 
-/* fp16.c: rounds to the nearest half float, in place. */
+/* fp16.c: rounds to the nearest half float or bf16, in place. */
 void fp16_ref_round(real *values, size_t count);
+void bf16_ref_round(real *values, size_t count);
 
 /* pass.c */
 int pass_ref_run(struct program *program, const struct batch *batch, int slot, double loss_factor,

@@ -104,6 +104,29 @@ static void test_random_floats(void **state)
     }
 }
 
+/* Every bf16, the middle between it and the next, and the floats on both sides of that. */
+static void test_every_bf16(void **state)
+{
+    for (uint32_t i = 0; i < 0x8000; i++) {
+        float value = bf16_to_float((uint16_t)i);
+        if (isnan(value)) {
+            assert_int_equal(bf16_from_float(value), i | 0x40);
+            continue;
+        }
+        assert_int_equal(bf16_from_float(value), i);
+        assert_int_equal(bf16_from_float(-value), i | 0x8000);
+        if (isinf(value))
+            continue;
+        float middle = float_of(i << 16 | 0x8000);
+        assert_int_equal(bf16_from_float(middle), i & 1 ? i + 1 : i);
+        assert_int_equal(bf16_from_float(nextafterf(middle, 0)), i);
+        assert_int_equal(bf16_from_float(nextafterf(middle, INFINITY)), i + 1);
+    }
+    assert_true(bf16_to_float(0x3fc0) == 1.5f && bf16_to_float(0xc000) == -2);
+    assert_int_equal(bf16_from_float(float_of(0x7f800001)), 0x7fc0);
+    assert_int_equal(bf16_from_float(3.4e38f), 0x7f80);
+}
+
 static void test_f16c_to_floats(void **state)
 {
     static uint16_t halves[HALVES];
@@ -185,10 +208,10 @@ static void test_lengths(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_half),       cmocka_unit_test(test_every_boundary),
-        cmocka_unit_test(test_random_floats),    cmocka_unit_test(test_f16c_to_floats),
-        cmocka_unit_test(test_f16c_from_floats), cmocka_unit_test(test_lengths),
-        cmocka_unit_test(test_all_finite),
+        cmocka_unit_test(test_every_half),     cmocka_unit_test(test_every_boundary),
+        cmocka_unit_test(test_random_floats),  cmocka_unit_test(test_every_bf16),
+        cmocka_unit_test(test_f16c_to_floats), cmocka_unit_test(test_f16c_from_floats),
+        cmocka_unit_test(test_lengths),        cmocka_unit_test(test_all_finite),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The oneDNN backend against the reference in double. Run once for every instruction set
- * (DNNL_MAX_CPU_ISA), for each has its own layouts. */
+ * (DNNL_MAX_CPU_ISA), for each has its own layouts, and with the argument bf16 in that precision,
+ * against the reference that rounds to bf16 what is stored. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,10 +9,14 @@
 
 #include "tests/unit/trainer/tiny_net.h"
 
-static const struct backend_config two_threads = {.threads = 2};
+static struct backend_config two_threads = {.threads = 2};
 
-/* Sums of up to a few thousand products in float. */
-static const double tolerance = 1e-4;
+/* Sums of up to a few thousand products in float. With bf16 such a difference now and then rounds
+ * to the neighbour, 2^-7 away; and a gradient of two parts is rounded once more than the
+ * reference's in each of the blocks that it passes on its way back, by 2^-8 at the most and 2^-9 in
+ * the mean. */
+static double tolerance = 1e-4;
+static const double bf16_tolerance = 0x1p-6;
 
 /* A map that many read: its gradient has more parts than are kept apart. */
 static void build_many_readers(struct build *build)
@@ -63,17 +68,26 @@ static const struct tiny_case more_cases[] = {
 };
 enum { MORE_CASES = sizeof more_cases / sizeof more_cases[0] };
 
-static const struct tiny_case nets[] = {
+static const struct tiny_case fp32_nets[] = {
     {"resnet18d-w16", NULL, 64, 3, 10, 4, -1, {.label_smoothing = 0.1}, false},
     {"resnet20d", NULL, 28, 1, 10, 4, -1, {0}, false},
     {"resnet50d-w16", NULL, 64, 3, 7, 2, 1, {0}, false},
 };
-enum { NETS = sizeof nets / sizeof nets[0] };
+/* Deeper ones, and fewer values a normalisation, make a rounding that goes the other way grow to
+ * the size of the gradient. */
+static const struct tiny_case bf16_nets[] = {
+    {"resnet8d-w16", NULL, 28, 3, 10, 8, -1, {.label_smoothing = 0.1}, false},
+    {"resnet8b-w32", NULL, 32, 1, 10, 8, -1, {0}, false},
+    {"resnet14d", NULL, 28, 1, 10, 8, 1, {0}, false},
+};
+static const struct tiny_case *nets = fp32_nets;
+enum { NETS = sizeof fp32_nets / sizeof fp32_nets[0] };
 
 /* In the deep one some ReLU nearly always sits a rounding error from its kink, and each that goes
  * the other way moves gradients by up to a hundredth; a wrong operation moves them by their size.
- */
-static const double net_tolerance[NETS] = {1e-4, 1e-4, 5e-2};
+ * So it is with all of them in bf16, where each of many roundings may go the other way. */
+static double net_tolerance[NETS] = {1e-4, 1e-4, 5e-2};
+static const double bf16_net_tolerance = 0.25;
 
 static void open_pair(struct tiny *dnnl, struct tiny *ref, const struct tiny_case *what,
                       uint64_t seed)
@@ -84,6 +98,11 @@ static void open_pair(struct tiny *dnnl, struct tiny *ref, const struct tiny_cas
         fail_msg("%s: %s", what->name, err_message());
 }
 
+static bool is_bf16(void)
+{
+    return two_threads.precision == PRECISION_BF16;
+}
+
 /* A ReLU or max pool whose input is a rounding error away from its kink may go either way, so up
  * to three seeds are tried: a wrong operation fails with each. */
 enum { SEEDS = 3 };
@@ -91,11 +110,12 @@ enum { SEEDS = 3 };
 static void compare_case(const struct tiny_case *what)
 {
     int failures = 1;
+    double bound = is_bf16() && !what->build ? bf16_net_tolerance : tolerance;
     for (uint64_t attempt = 0; attempt < SEEDS && failures; attempt++) {
         struct tiny dnnl, ref;
         open_pair(&dnnl, &ref, what, testing_seed() + attempt);
         /* Twice: what the first run leaves behind must not matter. */
-        failures = tiny_run(&dnnl) ? 1 : tiny_compare(&dnnl, &ref, tolerance);
+        failures = tiny_run(&dnnl) ? 1 : tiny_compare(&dnnl, &ref, bound);
         tiny_close(&dnnl);
         tiny_close(&ref);
     }
@@ -235,6 +255,62 @@ static void test_inference(void **unused)
         compare_inference(&nets[i], nets[i].size_px - 3);
 }
 
+/* How far rounding alone takes a net's values: weights and two maps of every convolution, each by
+ * 2^-8 of its size at the most, in no direction. */
+static double rounding_of(const struct net *net)
+{
+    int convolutions = 0;
+    for (int i = 0; i < net->node_count; i++)
+        convolutions += net->nodes[i].kind == NODE_CONV;
+    return 0x1p-8 * sqrt(3.0 * convolutions);
+}
+
+/* What comes before the first ReLU of the backward; those behind it see other masks. */
+static bool is_before_masks(const struct tensor *tensor)
+{
+    return tensor->kind == TENSOR_RUNNING_MEAN || tensor->kind == TENSOR_RUNNING_VAR ||
+           tensor->kind == TENSOR_FC_WEIGHT;
+}
+
+static int compare_near(struct tiny *bf16, struct tiny *fp64)
+{
+    double bound = rounding_of(fp64->net);
+    size_t logits = (size_t)fp64->batch.samples * (size_t)fp64->net->classes;
+    float *left = malloc(logits * sizeof *left), *right = malloc(logits * sizeof *right);
+    assert_int_equal(tiny_run(bf16) || tiny_run(fp64), 0);
+    assert_int_equal(bf16->ops->logits(left, bf16->program), 0);
+    assert_int_equal(fp64->ops->logits(right, fp64->program), 0);
+    double distance = tiny_distance(left, right, logits);
+    int failures = !(distance <= bound);
+    failures += distance < 0x1p-12; /* something finer than bf16 */
+    if (failures)
+        fprintf(stderr, "logits differ by %g of %g\n", distance, bound);
+    for (int i = 0; i < fp64->net->tensor_count; i++)
+        if (is_before_masks(&fp64->net->tensors[i]))
+            failures += tiny_compare_tensor(bf16, fp64, i, bound);
+    free(left);
+    free(right);
+    return failures;
+}
+
+/* bf16 against a reference that rounds nothing. */
+static void test_near_fp64(void **unused)
+{
+    const struct backend_config exact = {.threads = 2};
+    for (int i = 0; i < NETS && is_bf16(); i++) {
+        struct tiny dnnl, ref;
+        assert_int_equal(
+            tiny_open(&dnnl, &backend_dnnl, &two_threads, &bf16_nets[i], testing_seed()), 0);
+        assert_int_equal(
+            tiny_open(&ref, &backend_ref_double, &exact, &bf16_nets[i], testing_seed()), 0);
+        int failures = compare_near(&dnnl, &ref);
+        if (failures)
+            fail_msg("%s: %d differ", bf16_nets[i].name, failures);
+        tiny_close(&dnnl);
+        tiny_close(&ref);
+    }
+}
+
 struct announced {
     struct state *state;
     int count;
@@ -298,9 +374,7 @@ static void test_refusals(void **unused)
 {
     struct backend *backend;
     const struct backend_config halves = {.precision = PRECISION_FP16};
-    const struct backend_config brains = {.precision = PRECISION_BF16};
     assert_int_equal(backend_dnnl.open(&backend, &halves), ERR_UNSUPPORTED);
-    assert_int_equal(backend_dnnl.open(&backend, &brains), ERR_UNSUPPORTED);
 
     struct tiny tiny;
     assert_int_equal(tiny_open(&tiny, &backend_dnnl, &two_threads, &tiny_cases[0], 7), 0);
@@ -313,13 +387,38 @@ static void test_refusals(void **unused)
     tiny_close(&tiny);
 }
 
-int main(void)
+/* Whether this processor can; it must not by another instruction set's name. */
+static bool take_bf16(void)
 {
+    struct backend *backend;
+    const struct backend_config config = {.threads = 2, .precision = PRECISION_BF16};
+    int code = backend_dnnl.open(&backend, &config);
+    if (code) {
+        printf("skipped: %s\n", err_message());
+        return false;
+    }
+    backend_dnnl.close(backend);
+    two_threads = config;
+    tolerance = bf16_tolerance;
+    nets = bf16_nets;
+    for (int i = 0; i < NETS; i++)
+        net_tolerance[i] = bf16_net_tolerance;
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1 && strcmp(argv[1], "bf16") == 0 && !take_bf16())
+        return 77;
     testing_seed();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_operations), cmocka_unit_test(test_training_steps),
-        cmocka_unit_test(test_inference),  cmocka_unit_test(test_same_bits_and_buckets),
-        cmocka_unit_test(test_nonfinite),  cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_operations),
+        cmocka_unit_test(test_training_steps),
+        cmocka_unit_test(test_inference),
+        cmocka_unit_test(test_near_fp64),
+        cmocka_unit_test(test_same_bits_and_buckets),
+        cmocka_unit_test(test_nonfinite),
+        cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
