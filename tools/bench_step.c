@@ -18,12 +18,12 @@
 #include "trainer/backend.h"
 #include "trainer/openmp.h"
 
-enum { CLASSES = 1000, MAX_STEPS = 100000 };
+enum { MAX_STEPS = 100000 };
 
 struct values {
     const char *model, *device, *backend, *precision, *fusion, *autotune, *cuda_graph;
-    int64_t batch, threads, size, channels, steps, warmup;
-    bool profile;
+    int64_t batch, threads, size, channels, classes, steps, warmup;
+    bool profile, infer;
 };
 
 static const struct opt options[] = {
@@ -35,6 +35,8 @@ static const struct opt options[] = {
      .max = SPEC_MAX_SIZE_PX, .value_name = "PX", .help = "side of the images"},
     {"channels", OPT_INT, offsetof(struct values, channels), .fallback = "3", .min = 1, .max = 3,
      .value_name = "N", .help = "channels of the images"},
+    {"classes", OPT_INT, offsetof(struct values, classes), .fallback = "1000", .min = 2,
+     .max = 1000000, .value_name = "N", .help = "classes of the labels"},
     {"device", OPT_CHOICE, offsetof(struct values, device), .fallback = "auto",
      .choices = "auto|cpu|cuda", .help = "where the network runs"},
     {"backend", OPT_CHOICE, offsetof(struct values, backend), .fallback = "auto",
@@ -55,6 +57,8 @@ static const struct opt options[] = {
      .value_name = "N", .help = "steps that are timed; the median counts"},
     {"warmup", OPT_INT, offsetof(struct values, warmup), .fallback = "2", .min = 0,
      .max = MAX_STEPS, .value_name = "N", .help = "steps before those"},
+    {"infer", OPT_FLAG, offsetof(struct values, infer),
+     .help = "time inference (a forward with running statistics, as evaluation does) instead"},
     {"profile", OPT_FLAG, offsetof(struct values, profile),
      .help = "also print where the time goes, by kind of work and by node, beside what the machine "
              "does at best"},
@@ -87,7 +91,7 @@ static void fill_batch(struct bench *bench)
             bench->pixels[i + k] = half_from_float((float)block.word[k] * 0x1p-30f - 2);
     }
     for (int64_t i = 0; i < values->batch; i++) {
-        uint32_t class = (uint32_t)i * 7919 % CLASSES;
+        uint32_t class = (uint32_t)i * 7919 % (uint32_t)values->classes;
         bench->labels[i] = (struct chunk_label){class, class, 1};
     }
 }
@@ -121,13 +125,14 @@ static int open_bench(struct bench *bench, const struct values *values)
                                           .tune_path = values->autotune,
                                           .fusion = backend_fusion(values->fusion),
                                           .uncaptured = strcmp(values->cuda_graph, "no") == 0};
-    const struct program_config program = {.mode = PROGRAM_TRAIN, .batch = (int)values->batch};
+    const struct program_config program = {.mode = values->infer ? PROGRAM_INFER : PROGRAM_TRAIN,
+                                           .batch = (int)values->batch};
     size_t pixels = (size_t)(values->batch * values->size * values->size * values->channels);
     bench->values = values;
     int code = backend_open(&bench->backend, &bench->ops, values->device, values->backend, &config);
     if (!code)
-        code =
-            net_open(&bench->net, values->model, (int)values->size, (int)values->channels, CLASSES);
+        code = net_open(&bench->net, values->model, (int)values->size, (int)values->channels,
+                        (int)values->classes);
     if (!code)
         code = bench->ops->state_open(&bench->state, bench->backend, bench->net, 1);
     if (!code)
@@ -200,12 +205,12 @@ static int step_ahead(struct bench *bench)
 static int step(struct bench *bench)
 {
     const struct batch batch = batch_of(bench);
-    if (bench->ops->step_run && !bench->values->profile)
+    if (bench->ops->step_run && !bench->values->profile && !bench->values->infer)
         return step_ahead(bench);
     int code =
         bench->ops->run(bench->program, &batch, 0, 1.0 / (double)bench->values->batch, NULL, NULL);
     double begin_s = clock_seconds();
-    if (!code)
+    if (!code && !bench->values->infer)
         code = bench->ops->update(bench->state, 0, &update);
     bench->update_s += clock_seconds() - begin_s;
     return code ? code : bench->ops->synchronise(bench->backend);

@@ -45,7 +45,7 @@ enum { GRADIENTS = 2 }; /* parts that a map's gradient is the sum of; more are a
 
 /* What a node has: blocks of the arena while it is planned, then memory. NULL or -1: not wanted. */
 struct node_blocks {
-    int x, out, chosen, packed_forward, packed_data, params, to_input;
+    int x, out, again, chosen, packed_forward, packed_data, params, to_input;
     int gradients[GRADIENTS];
 };
 
@@ -53,6 +53,8 @@ struct node_memory {
     void *x; /* conv in training: before BN, then its gradient; blocked */
     void
         *out; /* blocked; NODE_INPUT also plain; NODE_GLOBAL_AVG, NODE_FC float [batch][channels] */
+    void
+        *again; /* out once more, made from x for the backward of its reader: not kept until then */
     uint8_t *chosen; /* max pool */
     void *packed_forward, *packed_data;
     void *gradients[GRADIENTS]; /* of out, to be added up; [0] may be changed in place */
@@ -95,6 +97,13 @@ struct program {
 static inline bool program_trains(const struct program *program)
 {
     return program->config.mode == PROGRAM_TRAIN;
+}
+
+/* Weights that serve one micro-batch are packed where they are used, into memory that others use
+ * before and after; else all at once, for the runs until they move. */
+static inline bool program_packs_at_use(const struct program *program)
+{
+    return program_trains(program) && program->config.micro_batches <= 1;
 }
 
 /* program.c */

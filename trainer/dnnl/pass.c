@@ -36,6 +36,17 @@ static void fold_running(const struct state *state, const struct node *node, str
     }
 }
 
+/* Into the layout of a pass. */
+static int pack(struct program *program, int index, struct conv *conv, void *packed,
+                const float *scale)
+{
+    double mark_s = profile_dnnl_mark(program);
+    const float *weights = state_values(program->state, program->net->nodes[index].weight);
+    int code = conv_pack(conv, packed, weights, scale, program->staging);
+    profile_dnnl_add(program, index, WORK_PACK, mark_s);
+    return code;
+}
+
 static int renew_node(struct program *program, int index)
 {
     const struct node *node = &program->net->nodes[index];
@@ -43,19 +54,17 @@ static int renew_node(struct program *program, int index)
     struct node_plan *plan = &program->nodes[index];
     if (node->kind != NODE_CONV)
         return 0;
-    double mark_s = profile_dnnl_mark(program);
     size_t bytes = (size_t)node->out_channels * sizeof(float);
     memcpy((float *)plan->bn.gamma, state_values(state, node->gamma), bytes);
     memcpy((float *)plan->bn.beta, state_values(state, node->beta), bytes);
     if (!program_trains(program) || plan->frozen)
         fold_running(state, node, &plan->bn);
-    const float *weights = state_values(state, node->weight);
+    if (program_packs_at_use(program))
+        return 0;
     const float *scale = program_trains(program) ? NULL : plan->bn.scale;
-    int code = conv_pack(plan->forward, plan->at.packed_forward, weights, scale, program->staging);
+    int code = pack(program, index, plan->forward, plan->at.packed_forward, scale);
     if (!code && plan->backward_data)
-        code =
-            conv_pack(plan->backward_data, plan->at.packed_data, weights, NULL, program->staging);
-    profile_dnnl_add(program, index, WORK_PACK, mark_s);
+        code = pack(program, index, plan->backward_data, plan->at.packed_data, NULL);
     return code;
 }
 
@@ -99,8 +108,12 @@ static int forward_conv(struct program *program, int index, int slot)
                                    .out = x,
                                    .scratch = program->scratch,
                                    .bias = plan->bn.shift};
+    int code = 0, threads = threads_of(program);
+    if (program_packs_at_use(program))
+        code = pack(program, index, plan->forward, plan->at.packed_forward, NULL);
     double mark_s = profile_dnnl_mark(program);
-    int code = conv_run(plan->forward, &data), threads = threads_of(program);
+    if (!code)
+        code = conv_run(plan->forward, &data);
     if (code)
         return code;
     mark_s = profile_dnnl_add(program, index, WORK_CONV, mark_s);
@@ -218,6 +231,35 @@ static int backward_weights(struct program *program, int index, const struct con
     return code;
 }
 
+/* What a convolution read, kept or made again. */
+static void *input_of(struct program *program, int index)
+{
+    int input = program->net->nodes[index].input;
+    const struct node_plan *plan = &program->nodes[input];
+    if (!plan->at.again)
+        return plan->at.out;
+    double mark_s = profile_dnnl_mark(program);
+    kernels_of(program)->bn_apply(plan->at.again, plan->at.x, NULL, program->net->nodes[input].relu,
+                                  &plan->bn, &plan->out, threads_of(program));
+    profile_dnnl_add(program, input, WORK_BN, mark_s);
+    return plan->at.again;
+}
+
+static int backward_data(struct program *program, int index, struct conv_data *data)
+{
+    const struct node_plan *plan = &program->nodes[index];
+    int code = 0;
+    if (program_packs_at_use(program))
+        code = pack(program, index, plan->backward_data, plan->at.packed_data, NULL);
+    double mark_s = profile_dnnl_mark(program);
+    data->in = plan->at.to_input;
+    data->weights = plan->at.packed_data;
+    if (!code)
+        code = conv_run(plan->backward_data, data);
+    profile_dnnl_add(program, index, WORK_CONV_DATA, mark_s);
+    return code;
+}
+
 static int backward_conv(struct program *program, int index, int slot)
 {
     const struct node *node = &program->net->nodes[index];
@@ -232,20 +274,15 @@ static int backward_conv(struct program *program, int index, int slot)
     store_gradient(state_slot(state, slot, node->gamma), plan->bn.dgamma, node->out_channels);
     store_gradient(state_slot(state, slot, node->beta), plan->bn.dbeta, node->out_channels);
     profile_dnnl_add(program, index, WORK_BN_BACKWARD, mark_s);
-    struct conv_data data = {.in = program->nodes[node->input].at.out,
-                             .weights = program->packed_gradient,
-                             .out = plan->at.x,
-                             .scratch = program->scratch};
+    struct conv_data data = {
+        .weights = program->packed_gradient, .out = plan->at.x, .scratch = program->scratch};
     int code = 0;
-    if (plan->backward_weights)
+    if (plan->backward_weights) {
+        data.in = input_of(program, index);
         code = backward_weights(program, index, &data, state_slot(state, slot, node->weight));
-    mark_s = profile_dnnl_mark(program);
-    if (!code && plan->backward_data) {
-        data.in = plan->at.to_input;
-        data.weights = plan->at.packed_data;
-        code = conv_run(plan->backward_data, &data);
-        profile_dnnl_add(program, index, WORK_CONV_DATA, mark_s);
     }
+    if (!code && plan->backward_data)
+        code = backward_data(program, index, &data);
     return code;
 }
 

@@ -41,6 +41,25 @@ static bool weight_is_trained(const struct program *program, int index)
     return weight >= 0 && program->net->tensors[weight].trained;
 }
 
+enum { WORTH_AGAIN = 8 << 20 }; /* bytes: maps that no cache keeps until the backward anyway */
+
+/* Whether a convolution's normalised map is made again in the backward, by a pass over what is kept
+ * for its own backward, instead of being kept: its only reader is another convolution. */
+static bool made_again(const struct program *program, int index)
+{
+    const struct net *net = program->net;
+    const struct node *node = &net->nodes[index];
+    int readers = 0, convolutions = 0;
+    for (int i = index + 1; i < net->node_count; i++) {
+        readers += (net->nodes[i].input == index) + (net->nodes[i].residual == index);
+        convolutions += net->nodes[i].input == index && net->nodes[i].kind == NODE_CONV &&
+                        weight_is_trained(program, i);
+    }
+    return program_trains(program) && node->kind == NODE_CONV && node->residual < 0 &&
+           program->nodes[index].needs_grad && readers == 1 && convolutions == 1 &&
+           out_bytes(program, index) >= WORTH_AGAIN;
+}
+
 /* Of a node's output: what reads it last, and in training what needs it for a gradient. */
 static int last_use(const struct program *program, int index)
 {
@@ -51,7 +70,8 @@ static int last_use(const struct program *program, int index)
         bool input = net->nodes[reader].input == index;
         if (!input && net->nodes[reader].residual != index)
             continue;
-        bool backward = program_trains(program) && input && weight_is_trained(program, reader);
+        bool backward = program_trains(program) && input && weight_is_trained(program, reader) &&
+                        !made_again(program, index);
         int time = backward ? backward_time(program, reader) : reader;
         last = time > last ? time : last;
     }
@@ -75,10 +95,13 @@ static void forward_lives(struct program *program, int index)
             (size_t)plan->out.blocks * (size_t)backend_cpu_of(program->state)->kernels->block;
         plan->blocks.params =
             arena_want(arena, channels * (5 * sizeof(float) + 4 * sizeof(double)), 0, end);
-        plan->blocks.packed_forward = arena_want(arena, conv_packed_bytes(plan->forward), 0, end);
+        bool at_use = program_packs_at_use(program);
+        plan->blocks.packed_forward = arena_want(arena, conv_packed_bytes(plan->forward),
+                                                 at_use ? index : 0, at_use ? index : end);
+        int back = backward_time(program, index);
         if (plan->backward_data)
-            plan->blocks.packed_data =
-                arena_want(arena, conv_packed_bytes(plan->backward_data), 0, end);
+            plan->blocks.packed_data = arena_want(arena, conv_packed_bytes(plan->backward_data),
+                                                  at_use ? back : 0, at_use ? back : end);
         if (backward)
             plan->blocks.x = arena_want(arena, map_bytes(program, &plan->out), index,
                                         backward_time(program, index));
@@ -109,6 +132,9 @@ static void backward_lives(struct program *program, int index)
     plan->to_residual = node->residual >= 0 && program->nodes[node->residual].needs_grad;
     if (plan->to_residual)
         plan->add_residual = !contribute(program, node->residual, plan->blocks.gradients[0]);
+    if (node->kind == NODE_CONV && made_again(program, node->input))
+        program->nodes[node->input].blocks.again =
+            arena_want(program->arena, out_bytes(program, node->input), now, now);
     if (node->input < 0 || !program->nodes[node->input].needs_grad)
         return;
     plan->blocks.to_input = arena_want(program->arena, out_bytes(program, node->input), now, now);
@@ -146,6 +172,7 @@ static void place_node(struct program *program, int index)
     const struct arena *arena = program->arena;
     plan->at = (struct node_memory){.x = arena_at(arena, blocks->x),
                                     .out = arena_at(arena, blocks->out),
+                                    .again = arena_at(arena, blocks->again),
                                     .chosen = arena_at(arena, blocks->chosen),
                                     .packed_forward = arena_at(arena, blocks->packed_forward),
                                     .packed_data = arena_at(arena, blocks->packed_data),

@@ -60,8 +60,8 @@ static void cost_of(struct profile_line *line, const struct program *program, en
         flops = 2 * pixels * weights_of(node);
         passes = in + out + weights_of(node);
         break;
-    case WORK_BN: /* x for the sums; x, residual -> y */
-        passes = out * (node->residual < 0 ? 3 : 4);
+    case WORK_BN: /* x for the sums; x, residual -> y; x -> y again */
+        passes = out * ((node->residual < 0 ? 3 : 4) + (plan->at.again ? 2 : 0));
         break;
     case WORK_BN_BACKWARD: /* x, gradients and y for the sums and again; -> x */
         passes = out * (2 * (2 + (plan->gradient_count > 1) + (node->residual >= 0)) + 1 +

@@ -30,7 +30,7 @@ static void describe_nodes(struct program *program)
                                 node->in_width};
         plan->out = (struct map){batch, blocks_of(program, node->out_channels), node->out_height,
                                  node->out_width};
-        plan->blocks = (struct node_blocks){-1, -1, -1, -1, -1, -1, -1, {-1, -1}};
+        plan->blocks = (struct node_blocks){-1, -1, -1, -1, -1, -1, -1, -1, {-1, -1}};
         plan->frozen = net_bn_frozen(net, node);
         plan->needs_grad = is_trained(net, node->weight) || is_trained(net, node->bias) ||
                            is_trained(net, node->gamma) || is_trained(net, node->beta) ||

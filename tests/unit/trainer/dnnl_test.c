@@ -57,7 +57,15 @@ static void build_winograd(struct build *build)
     tiny_head(build, tiny_conv(build, third, -1, 70, 3, 1, true));
 }
 
+/* A map of 16 MiB in floats, which is not kept for the backward but made again. */
+static void build_made_again(struct build *build)
+{
+    int first = tiny_conv(build, 0, -1, 64, 1, 1, true);
+    tiny_head(build, tiny_conv(build, first, -1, 8, 3, 2, true));
+}
+
 static const struct tiny_case more_cases[] = {
+    {"a map made again", build_made_again, 64, 1, 3, 16, -1, {0}, false},
     {"many readers", build_many_readers, 7, 3, 4, 3, -1, {0}, false},
     {"readers of the input", build_input_readers, 9, 3, 4, 5, -1, {0}, false},
     {"many channels", build_many_channels, 17, 1, 13, 3, -1, {0}, false},
@@ -238,7 +246,9 @@ static void compare_inference(const struct tiny_case *what, int size_px)
         fail_msg("%s: logits differ by %g", what->name, distance);
     assert_true(fabs(m.loss - n.loss) <= tolerance * (1 + fabs(n.loss)));
     assert_true(m.samples == batch.samples - 1);
-    assert_true(m.samples == n.samples && m.top1 == n.top1 && m.top5 == n.top5);
+    double close = is_bf16() ? 1 : 0; /* logits that round to the same */
+    assert_true(m.samples == n.samples && fabs(m.top1 - n.top1) <= close &&
+                fabs(m.top5 - n.top5) <= close);
     free(left);
     free(right);
     tiny_close(&dnnl);
