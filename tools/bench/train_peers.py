@@ -186,13 +186,12 @@ def peer(row, way):
     return result_of(list(map(str, command)), environment)
 
 
-def ways_of(row):
+def ways_of(row, chosen=None):
     ways = [f"{mode}:{layout}" for mode in ("eager", "compile") for layout in ("channels_last", "contiguous")]
     if JEMALLOC.exists():
         ways += [way + ":jemalloc" for way in ways]
     if row.endswith(":infer"):
         ways.insert(0, "onnx:contiguous")
-    chosen = os.environ.get("SATCHEL_WAYS")
     return [way for way in ways if not chosen or way in chosen.split()]
 
 
@@ -227,7 +226,7 @@ def table(path):
 def measure(build, path, rows):
     for row in rows:
         known = {result["way"] for result in read(path) if result["row"] == row}
-        for way in ways_of(row):
+        for way in ways_of(row, os.environ.get("SATCHEL_WAYS")):
             if way in known:
                 continue
             before, theirs = satchel(build, row), peer(row, way)
