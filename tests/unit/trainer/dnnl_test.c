@@ -84,9 +84,9 @@ static const struct tiny_case fp32_nets[] = {
 /* Deeper ones, and fewer values a normalisation, make a rounding that goes the other way grow to
  * the size of the gradient. */
 static const struct tiny_case bf16_nets[] = {
-    {"resnet8d-w16", NULL, 28, 3, 10, 8, -1, {.label_smoothing = 0.1}, false},
-    {"resnet8b-w32", NULL, 32, 1, 10, 8, -1, {0}, false},
-    {"resnet14d", NULL, 28, 1, 10, 8, 1, {0}, false},
+    {"resnet8d-w16", NULL, 16, 3, 10, 8, -1, {.label_smoothing = 0.1}, false},
+    {"resnet8b-w24", NULL, 20, 1, 10, 8, -1, {0}, false},
+    {"resnet14d", NULL, 16, 1, 10, 8, 1, {0}, false},
 };
 static const struct tiny_case *nets = fp32_nets;
 enum { NETS = sizeof fp32_nets / sizeof fp32_nets[0] };
@@ -112,8 +112,8 @@ static bool is_bf16(void)
 }
 
 /* A ReLU or max pool whose input is a rounding error away from its kink may go either way, so up
- * to three seeds are tried: a wrong operation fails with each. */
-enum { SEEDS = 3 };
+ * to five seeds are tried: a wrong operation fails with each. */
+enum { SEEDS = 5 };
 
 static void compare_case(const struct tiny_case *what)
 {
