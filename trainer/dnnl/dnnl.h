@@ -46,6 +46,7 @@ enum { GRADIENTS = 2 }; /* parts that a map's gradient is the sum of; more are a
 /* What a node has: blocks of the arena while it is planned, then memory. NULL or -1: not wanted. */
 struct node_blocks {
     int x, out, again, chosen, packed_forward, packed_data, params, to_input;
+    int scratch_forward, scratch_backward;
     int gradients[GRADIENTS];
 };
 
@@ -57,6 +58,7 @@ struct node_memory {
         *again; /* out once more, made from x for the backward of its reader: not kept until then */
     uint8_t *chosen; /* max pool */
     void *packed_forward, *packed_data;
+    void *scratch_forward, *scratch_backward; /* the library's, while it computes */
     void *gradients[GRADIENTS]; /* of out, to be added up; [0] may be changed in place */
     void *to_input;             /* the gradient that the node makes for its input */
 };
@@ -86,9 +88,9 @@ struct program {
     double seconds;                  /* of all runs, without the teacher's */
     double (*profile)[WORKS];        /* [nodes] seconds by work; NULL: runs are not timed so */
     struct {
-        int scratch, staging, packed_gradient, partial, dlogits32, logits, dlogits;
+        int staging, packed_gradient, partial, dlogits32, logits, dlogits;
     } blocks;
-    float *scratch, *staging, *packed_gradient;
+    float *staging, *packed_gradient;
     double *partial;
     float *dlogits32;         /* [batch][classes] */
     double *logits, *dlogits; /* [batch][classes] */

@@ -106,7 +106,7 @@ static int forward_conv(struct program *program, int index, int slot)
     const struct conv_data data = {.in = program->nodes[node->input].at.out,
                                    .weights = plan->at.packed_forward,
                                    .out = x,
-                                   .scratch = program->scratch,
+                                   .scratch = plan->at.scratch_forward,
                                    .bias = plan->bn.shift};
     int code = 0, threads = threads_of(program);
     if (program_packs_at_use(program))
@@ -274,8 +274,9 @@ static int backward_conv(struct program *program, int index, int slot)
     store_gradient(state_slot(state, slot, node->gamma), plan->bn.dgamma, node->out_channels);
     store_gradient(state_slot(state, slot, node->beta), plan->bn.dbeta, node->out_channels);
     profile_dnnl_add(program, index, WORK_BN_BACKWARD, mark_s);
-    struct conv_data data = {
-        .weights = program->packed_gradient, .out = plan->at.x, .scratch = program->scratch};
+    struct conv_data data = {.weights = program->packed_gradient,
+                             .out = plan->at.x,
+                             .scratch = plan->at.scratch_backward};
     int code = 0;
     if (plan->backward_weights) {
         data.in = input_of(program, index);

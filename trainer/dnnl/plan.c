@@ -41,7 +41,7 @@ static bool weight_is_trained(const struct program *program, int index)
     return weight >= 0 && program->net->tensors[weight].trained;
 }
 
-enum { WORTH_AGAIN = 8 << 20 }; /* bytes: maps that no cache keeps until the backward anyway */
+enum { WORTH_AGAIN = 4 << 20 }; /* bytes: maps that no cache keeps until the backward anyway */
 
 /* Whether a convolution's normalised map is made again in the backward, by a pass over what is kept
  * for its own backward, instead of being kept: its only reader is another convolution. */
@@ -81,6 +81,24 @@ static int last_use(const struct program *program, int index)
     return node->kind == NODE_FC ? end_time(program) : last;
 }
 
+static size_t scratch_of(const struct conv *conv)
+{
+    return conv ? conv_scratch_bytes(conv) : 0;
+}
+
+/* What the library works in while it computes, and nobody else meanwhile. */
+static void scratch_lives(struct program *program, int index)
+{
+    struct node_plan *plan = &program->nodes[index];
+    size_t data = scratch_of(plan->backward_data), weights = scratch_of(plan->backward_weights);
+    int back = backward_time(program, index);
+    plan->blocks.scratch_forward =
+        arena_want(program->arena, scratch_of(plan->forward), index, index);
+    if (data || weights)
+        plan->blocks.scratch_backward =
+            arena_want(program->arena, data > weights ? data : weights, back, back);
+}
+
 static void forward_lives(struct program *program, int index)
 {
     struct node_plan *plan = &program->nodes[index];
@@ -95,6 +113,7 @@ static void forward_lives(struct program *program, int index)
             (size_t)plan->out.blocks * (size_t)backend_cpu_of(program->state)->kernels->block;
         plan->blocks.params =
             arena_want(arena, channels * (5 * sizeof(float) + 4 * sizeof(double)), 0, end);
+        scratch_lives(program, index);
         bool at_use = program_packs_at_use(program);
         plan->blocks.packed_forward = arena_want(arena, conv_packed_bytes(plan->forward),
                                                  at_use ? index : 0, at_use ? index : end);
@@ -172,6 +191,8 @@ static void place_node(struct program *program, int index)
     const struct arena *arena = program->arena;
     plan->at = (struct node_memory){.x = arena_at(arena, blocks->x),
                                     .out = arena_at(arena, blocks->out),
+                                    .scratch_forward = arena_at(arena, blocks->scratch_forward),
+                                    .scratch_backward = arena_at(arena, blocks->scratch_backward),
                                     .again = arena_at(arena, blocks->again),
                                     .chosen = arena_at(arena, blocks->chosen),
                                     .packed_forward = arena_at(arena, blocks->packed_forward),
@@ -190,7 +211,6 @@ static void place_node(struct program *program, int index)
 void plan_dnnl_memory(struct program *program)
 {
     const struct arena *arena = program->arena;
-    program->scratch = arena_at(arena, program->blocks.scratch);
     program->staging = arena_at(arena, program->blocks.staging);
     program->packed_gradient = arena_at(arena, program->blocks.packed_gradient);
     program->partial = arena_at(arena, program->blocks.partial);

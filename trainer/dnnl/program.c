@@ -30,7 +30,7 @@ static void describe_nodes(struct program *program)
                                 node->in_width};
         plan->out = (struct map){batch, blocks_of(program, node->out_channels), node->out_height,
                                  node->out_width};
-        plan->blocks = (struct node_blocks){-1, -1, -1, -1, -1, -1, -1, -1, {-1, -1}};
+        plan->blocks = (struct node_blocks){-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, {-1, -1}};
         plan->frozen = net_bn_frozen(net, node);
         plan->needs_grad = is_trained(net, node->weight) || is_trained(net, node->bias) ||
                            is_trained(net, node->gamma) || is_trained(net, node->beta) ||
@@ -140,12 +140,10 @@ static int open_convolution(struct program *program, int index)
 }
 
 /* What the shared work space must hold for one pass. */
-static void measure(size_t *scratch, size_t *staging, size_t *packed, const struct conv *conv)
+static void measure(size_t *staging, size_t *packed, const struct conv *conv)
 {
     if (!conv)
         return;
-    if (conv_scratch_bytes(conv) > *scratch)
-        *scratch = conv_scratch_bytes(conv);
     if (conv_staging_bytes(conv) > *staging)
         *staging = conv_staging_bytes(conv);
     if (packed && conv_packed_bytes(conv) > *packed)
@@ -155,12 +153,12 @@ static void measure(size_t *scratch, size_t *staging, size_t *packed, const stru
 static void want_shared(struct program *program)
 {
     const struct net *net = program->net;
-    size_t scratch = 0, staging = 0, packed = 0, widest = 0;
+    size_t staging = 0, packed = 0, widest = 0;
     for (int i = 0; i < net->node_count; i++) {
         const struct node_plan *plan = &program->nodes[i];
-        measure(&scratch, &staging, NULL, plan->forward);
-        measure(&scratch, &staging, NULL, plan->backward_data);
-        measure(&scratch, &staging, &packed, plan->backward_weights);
+        measure(&staging, NULL, plan->forward);
+        measure(&staging, NULL, plan->backward_data);
+        measure(&staging, &packed, plan->backward_weights);
         if ((size_t)plan->out.blocks > widest)
             widest = (size_t)plan->out.blocks;
     }
@@ -168,7 +166,6 @@ static void want_shared(struct program *program)
     size_t block = (size_t)backend_cpu_of(program->state)->kernels->block;
     struct arena *arena = program->arena;
     int end = 2 * net->node_count;
-    program->blocks.scratch = arena_want(arena, scratch, 0, end);
     program->blocks.staging = arena_want(arena, staging, 0, end);
     program->blocks.packed_gradient = arena_want(arena, packed, 0, end);
     program->blocks.partial =

@@ -57,7 +57,7 @@ static void build_winograd(struct build *build)
     tiny_head(build, tiny_conv(build, third, -1, 70, 3, 1, true));
 }
 
-/* A map of 16 MiB in floats, which is not kept for the backward but made again. */
+/* A map of 8 MiB in floats, which is not kept for the backward but made again. */
 static void build_made_again(struct build *build)
 {
     int first = tiny_conv(build, 0, -1, 64, 1, 1, true);
@@ -65,7 +65,7 @@ static void build_made_again(struct build *build)
 }
 
 static const struct tiny_case more_cases[] = {
-    {"a map made again", build_made_again, 64, 1, 3, 16, -1, {0}, false},
+    {"a map made again", build_made_again, 64, 1, 3, 8, -1, {0}, false},
     {"many readers", build_many_readers, 7, 3, 4, 3, -1, {0}, false},
     {"readers of the input", build_input_readers, 9, 3, 4, 5, -1, {0}, false},
     {"many channels", build_many_channels, 17, 1, 13, 3, -1, {0}, false},
