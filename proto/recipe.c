@@ -151,6 +151,7 @@ static const char *const foreign_keys[] = {
     "title",
     /* bench-decode, bench-loader, bench-feed, bench-step */
     "seconds", "batch", "prefetch-mib", "rounds", "only", "channels", "steps", "warmup", "profile",
+    "classes", "infer",
     /* all */
     "json", "verbose", NULL};
 
