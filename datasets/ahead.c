@@ -22,6 +22,7 @@ enum {
 
 /* A record of the list. */
 struct piece {
+    uint32_t id;
     uint32_t at, span; /* in the buffer; span 0: the record is read through the map */
     uint32_t skip;     /* of the span, before the record */
     uint32_t bytes;    /* of the record */
@@ -191,7 +192,8 @@ static bool add_piece(struct ahead *ahead)
         size_t skip = place.offset % ALIGNMENT;
         size_t span = (skip + place.bytes + ALIGNMENT - 1) & -(size_t)ALIGNMENT;
         if (span <= AHEAD_WINDOW_BYTES) {
-            piece = (struct piece){.span = (uint32_t)span,
+            piece = (struct piece){.id = id,
+                                   .span = (uint32_t)span,
                                    .skip = (uint32_t)skip,
                                    .bytes = (uint32_t)place.bytes,
                                    .offset = place.offset - skip};
@@ -223,10 +225,15 @@ static void fill(struct ahead *ahead)
         list[count] = &blocks[count];
         count++;
     }
-    int begun = count ? io_submit(ahead->context, count, list) : 0;
-    for (int i = 0; i < begun; i++) /* others will be read through the map */
-        ((struct piece *)(uintptr_t)blocks[i].aio_data)->flying = true;
-    ahead->flying += begun > 0 ? (unsigned)begun : 0;
+    int result = count ? io_submit(ahead->context, count, list) : 0;
+    unsigned begun = result > 0 ? (unsigned)result : 0;
+    for (unsigned i = 0; i < count; i++) { /* others than those will be read through the map */
+        struct piece *piece = (struct piece *)(uintptr_t)blocks[i].aio_data;
+        piece->flying = i < begun;
+        if (!piece->flying)
+            store_announce(ahead->store, &piece->id, 1);
+    }
+    ahead->flying += begun;
 }
 
 /* Waits until one more read has ended, or all have. ERR_INTERNAL. */

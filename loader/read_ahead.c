@@ -36,14 +36,15 @@ static bool limit_caches(const struct known *known, uint64_t cached, uint64_t by
         if (!store->announces)
             continue;
         if (store_limit_cache(store->store, kept)) {
-            log_warn("%s: it will go through the page cache, at a lower rate", err_message());
+            log_warn("%s: larger than memory, it will go through the page cache, at a lower rate",
+                     err_message());
             continue;
         }
         any = true;
-        log_info("store %s: with %llu MiB larger than memory: %llu MiB are left to the page cache, "
-                 "the rest is read past it (--page-cache-mib)",
-                 store->facts.name, (unsigned long long)(own >> 20),
-                 (unsigned long long)(kept >> 20));
+        log_info("store %s: %llu of its %llu MiB are left to the page cache, the rest is read past "
+                 "it (--page-cache-mib)",
+                 store->facts.name, (unsigned long long)(kept >> 20),
+                 (unsigned long long)(own >> 20));
     }
     return any;
 }
@@ -52,14 +53,20 @@ int read_ahead_open(struct server *server)
 {
     const struct server_config *config = &server->config;
     uint64_t bytes = stores_bytes(&server->known), cached = cache_bytes(config, bytes);
-    if (!config->read_ahead || cached >= bytes || !limit_caches(&server->known, cached, bytes))
+    if (!config->read_ahead || cached >= bytes)
         return ERR_OK;
     /* One for each job in the pool, and as many again for those that will come next. */
     int code = aheads_open(&server->aheads, 2 * (unsigned)config->workers + POOL_AHEAD);
-    if (code != ERR_IO)
-        return code;
-    log_warn("%s: stores will go through the page cache, at a lower rate", err_message());
-    return ERR_OK;
+    if (code == ERR_IO) {
+        log_warn("%s: stores larger than memory will go through the page cache, at a lower rate",
+                 err_message());
+        return ERR_OK;
+    }
+    if (!code && !limit_caches(&server->known, cached, bytes)) {
+        aheads_close(server->aheads);
+        server->aheads = NULL;
+    }
+    return code;
 }
 
 void read_ahead_close(struct server *server)

@@ -133,7 +133,7 @@ static void beyond_the_page_cache(void **state)
         struct stream_loader loader;
         snprintf(text, sizeof text, "%d", mib);
         start(&loader, directory, store, text);
-        assert_int_equal(stream_log_has(&loader, "larger than memory"), mib < 12);
+        assert_int_equal(stream_log_has(&loader, "is read past it"), mib < 12);
         struct feed *feed = stream_feed(loader.endpoint, 60);
         stream_check_epoch(feed, store);
         feed_close(feed);
