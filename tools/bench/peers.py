@@ -9,6 +9,7 @@ take turns with the other contestants' passes. Called by peers.sh.
 
 PACKS_FOLDER: original.lmdb, long500.lmdb, short256.lmdb, and long500.beton is made there.
 """
+import atexit
 import io
 import json
 import os
@@ -105,6 +106,7 @@ def ffcv_peer(python, folder, packs):
     worker = subprocess.Popen(
         [python, script, folder, packs / "long500.beton"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
+    atexit.register(worker.kill)  # which does not always end by itself
     image_bytes = float(worker.stdout.readline())
     print(f"FFCV's pack: {image_bytes / 1e3:.1f} KB an image", file=sys.stderr)
 
