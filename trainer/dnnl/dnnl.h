@@ -46,7 +46,7 @@ enum { GRADIENTS = 2 }; /* parts that a map's gradient is the sum of; more are a
 /* What a node has: blocks of the arena while it is planned, then memory. NULL or -1: not wanted. */
 struct node_blocks {
     int x, out, again, chosen, packed_forward, packed_data, params, to_input;
-    int scratch_forward, scratch_backward;
+    int scratch_forward, scratch_weights, scratch_data, packed_gradient;
     int gradients[GRADIENTS];
 };
 
@@ -58,7 +58,8 @@ struct node_memory {
         *again; /* out once more, made from x for the backward of its reader: not kept until then */
     uint8_t *chosen; /* max pool */
     void *packed_forward, *packed_data;
-    void *scratch_forward, *scratch_backward; /* the library's, while it computes */
+    void *scratch_forward, *scratch_weights, *scratch_data; /* the library's, while it computes */
+    void *packed_gradient;      /* of the weights, as the library makes it */
     void *gradients[GRADIENTS]; /* of out, to be added up; [0] may be changed in place */
     void *to_input;             /* the gradient that the node makes for its input */
 };
@@ -88,9 +89,9 @@ struct program {
     double seconds;                  /* of all runs, without the teacher's */
     double (*profile)[WORKS];        /* [nodes] seconds by work; NULL: runs are not timed so */
     struct {
-        int staging, packed_gradient, partial, dlogits32, logits, dlogits;
+        int staging, partial, dlogits32, logits, dlogits;
     } blocks;
-    float *staging, *packed_gradient;
+    float *staging;
     double *partial;
     float *dlogits32;         /* [batch][classes] */
     double *logits, *dlogits; /* [batch][classes] */
@@ -124,7 +125,8 @@ double profile_dnnl_add(struct program *program, int node, enum work work, doubl
 
 /* plan.c: which maps live when, for a program whose convolutions are open. */
 void plan_dnnl_lives(struct program *program);
-void plan_dnnl_memory(struct program *program); /* after arena_place */
+int plan_dnnl_end(const struct program *program); /* of all lives */
+void plan_dnnl_memory(struct program *program);   /* after arena_place */
 
 /* pixels.c: the pixels as they came, [samples][size][size][channels], to
  * [batch][blocks][pixels][block] in the type of maps; what no pixel belongs to becomes zero. */

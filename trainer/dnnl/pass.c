@@ -225,7 +225,7 @@ static int backward_weights(struct program *program, int index, const struct con
     int code = conv_run(plan->backward_weights, data);
     mark_s = profile_dnnl_add(program, index, WORK_CONV_WEIGHTS, mark_s);
     if (!code)
-        code = conv_unpack(plan->backward_weights, gradient, program->packed_gradient,
+        code = conv_unpack(plan->backward_weights, gradient, plan->at.packed_gradient,
                            program->staging);
     profile_dnnl_add(program, index, WORK_UNPACK, mark_s);
     return code;
@@ -254,6 +254,7 @@ static int backward_data(struct program *program, int index, struct conv_data *d
     double mark_s = profile_dnnl_mark(program);
     data->in = plan->at.to_input;
     data->weights = plan->at.packed_data;
+    data->scratch = plan->at.scratch_data;
     if (!code)
         code = conv_run(plan->backward_data, data);
     profile_dnnl_add(program, index, WORK_CONV_DATA, mark_s);
@@ -274,9 +275,9 @@ static int backward_conv(struct program *program, int index, int slot)
     store_gradient(state_slot(state, slot, node->gamma), plan->bn.dgamma, node->out_channels);
     store_gradient(state_slot(state, slot, node->beta), plan->bn.dbeta, node->out_channels);
     profile_dnnl_add(program, index, WORK_BN_BACKWARD, mark_s);
-    struct conv_data data = {.weights = program->packed_gradient,
+    struct conv_data data = {.weights = plan->at.packed_gradient,
                              .out = plan->at.x,
-                             .scratch = plan->at.scratch_backward};
+                             .scratch = plan->at.scratch_weights};
     int code = 0;
     if (plan->backward_weights) {
         data.in = input_of(program, index);

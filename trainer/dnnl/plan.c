@@ -1,15 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Time runs over the nodes forward, 0 .. count - 1, and backward, count + 1 .. 2 count. */
+/* Time runs over the nodes forward, 0 .. count - 1, and backward, two steps for each: in the first
+ * BN and the gradient of the weights, in the second a convolution's gradient of its input. */
 #include "trainer/dnnl/dnnl.h"
 
 static int backward_time(const struct program *program, int index)
 {
-    return 2 * program->net->node_count - index;
+    return 3 * program->net->node_count - 2 * index;
+}
+
+static int data_time(const struct program *program, int index)
+{
+    return backward_time(program, index) + 1;
 }
 
 static int end_time(const struct program *program)
 {
-    return 2 * program->net->node_count;
+    return data_time(program, 0);
 }
 
 static size_t map_values(const struct program *program, const struct map *map)
@@ -90,13 +96,15 @@ static size_t scratch_of(const struct conv *conv)
 static void scratch_lives(struct program *program, int index)
 {
     struct node_plan *plan = &program->nodes[index];
-    size_t data = scratch_of(plan->backward_data), weights = scratch_of(plan->backward_weights);
-    int back = backward_time(program, index);
-    plan->blocks.scratch_forward =
-        arena_want(program->arena, scratch_of(plan->forward), index, index);
-    if (data || weights)
-        plan->blocks.scratch_backward =
-            arena_want(program->arena, data > weights ? data : weights, back, back);
+    struct arena *arena = program->arena;
+    int weights = backward_time(program, index), data = data_time(program, index);
+    plan->blocks.scratch_forward = arena_want(arena, scratch_of(plan->forward), index, index);
+    plan->blocks.scratch_weights =
+        arena_want(arena, scratch_of(plan->backward_weights), weights, weights);
+    plan->blocks.scratch_data = arena_want(arena, scratch_of(plan->backward_data), data, data);
+    if (plan->backward_weights)
+        plan->blocks.packed_gradient =
+            arena_want(arena, conv_packed_bytes(plan->backward_weights), weights, weights);
 }
 
 static void forward_lives(struct program *program, int index)
@@ -117,13 +125,13 @@ static void forward_lives(struct program *program, int index)
         bool at_use = program_packs_at_use(program);
         plan->blocks.packed_forward = arena_want(arena, conv_packed_bytes(plan->forward),
                                                  at_use ? index : 0, at_use ? index : end);
-        int back = backward_time(program, index);
+        int back = data_time(program, index);
         if (plan->backward_data)
             plan->blocks.packed_data = arena_want(arena, conv_packed_bytes(plan->backward_data),
                                                   at_use ? back : 0, at_use ? back : end);
         if (backward)
-            plan->blocks.x = arena_want(arena, map_bytes(program, &plan->out), index,
-                                        backward_time(program, index));
+            plan->blocks.x =
+                arena_want(arena, map_bytes(program, &plan->out), index, data_time(program, index));
     }
     if (node->kind == NODE_MAX_POOL && backward)
         plan->blocks.chosen = arena_want(arena, map_values(program, &plan->out), index,
@@ -151,13 +159,22 @@ static void backward_lives(struct program *program, int index)
     plan->to_residual = node->residual >= 0 && program->nodes[node->residual].needs_grad;
     if (plan->to_residual)
         plan->add_residual = !contribute(program, node->residual, plan->blocks.gradients[0]);
+    if (plan->add_residual) /* at the very end */
+        arena_extend(program->arena, plan->blocks.gradients[0], data_time(program, index));
     if (node->kind == NODE_CONV && made_again(program, node->input))
         program->nodes[node->input].blocks.again =
             arena_want(program->arena, out_bytes(program, node->input), now, now);
     if (node->input < 0 || !program->nodes[node->input].needs_grad)
         return;
-    plan->blocks.to_input = arena_want(program->arena, out_bytes(program, node->input), now, now);
+    int made = node->kind == NODE_CONV ? data_time(program, index) : now;
+    plan->blocks.to_input = arena_want(program->arena, out_bytes(program, node->input), made,
+                                       data_time(program, index));
     plan->add_input = !contribute(program, node->input, plan->blocks.to_input);
+}
+
+int plan_dnnl_end(const struct program *program)
+{
+    return end_time(program);
 }
 
 void plan_dnnl_lives(struct program *program)
@@ -192,7 +209,9 @@ static void place_node(struct program *program, int index)
     plan->at = (struct node_memory){.x = arena_at(arena, blocks->x),
                                     .out = arena_at(arena, blocks->out),
                                     .scratch_forward = arena_at(arena, blocks->scratch_forward),
-                                    .scratch_backward = arena_at(arena, blocks->scratch_backward),
+                                    .scratch_weights = arena_at(arena, blocks->scratch_weights),
+                                    .scratch_data = arena_at(arena, blocks->scratch_data),
+                                    .packed_gradient = arena_at(arena, blocks->packed_gradient),
                                     .again = arena_at(arena, blocks->again),
                                     .chosen = arena_at(arena, blocks->chosen),
                                     .packed_forward = arena_at(arena, blocks->packed_forward),
@@ -212,7 +231,6 @@ void plan_dnnl_memory(struct program *program)
 {
     const struct arena *arena = program->arena;
     program->staging = arena_at(arena, program->blocks.staging);
-    program->packed_gradient = arena_at(arena, program->blocks.packed_gradient);
     program->partial = arena_at(arena, program->blocks.partial);
     program->dlogits32 = arena_at(arena, program->blocks.dlogits32);
     program->logits = arena_at(arena, program->blocks.logits);

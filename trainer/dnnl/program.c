@@ -30,7 +30,8 @@ static void describe_nodes(struct program *program)
                                 node->in_width};
         plan->out = (struct map){batch, blocks_of(program, node->out_channels), node->out_height,
                                  node->out_width};
-        plan->blocks = (struct node_blocks){-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, {-1, -1}};
+        plan->blocks =
+            (struct node_blocks){-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, {-1, -1}};
         plan->frozen = net_bn_frozen(net, node);
         plan->needs_grad = is_trained(net, node->weight) || is_trained(net, node->bias) ||
                            is_trained(net, node->gamma) || is_trained(net, node->beta) ||
@@ -140,34 +141,29 @@ static int open_convolution(struct program *program, int index)
 }
 
 /* What the shared work space must hold for one pass. */
-static void measure(size_t *staging, size_t *packed, const struct conv *conv)
+static void measure(size_t *staging, const struct conv *conv)
 {
-    if (!conv)
-        return;
-    if (conv_staging_bytes(conv) > *staging)
+    if (conv && conv_staging_bytes(conv) > *staging)
         *staging = conv_staging_bytes(conv);
-    if (packed && conv_packed_bytes(conv) > *packed)
-        *packed = conv_packed_bytes(conv);
 }
 
 static void want_shared(struct program *program)
 {
     const struct net *net = program->net;
-    size_t staging = 0, packed = 0, widest = 0;
+    size_t staging = 0, widest = 0;
     for (int i = 0; i < net->node_count; i++) {
         const struct node_plan *plan = &program->nodes[i];
-        measure(&staging, NULL, plan->forward);
-        measure(&staging, NULL, plan->backward_data);
-        measure(&staging, &packed, plan->backward_weights);
+        measure(&staging, plan->forward);
+        measure(&staging, plan->backward_data);
+        measure(&staging, plan->backward_weights);
         if ((size_t)plan->out.blocks > widest)
             widest = (size_t)plan->out.blocks;
     }
     size_t batch = (size_t)program->config.batch, logits = batch * (size_t)net->classes;
     size_t block = (size_t)backend_cpu_of(program->state)->kernels->block;
     struct arena *arena = program->arena;
-    int end = 2 * net->node_count;
+    int end = plan_dnnl_end(program);
     program->blocks.staging = arena_want(arena, staging, 0, end);
-    program->blocks.packed_gradient = arena_want(arena, packed, 0, end);
     program->blocks.partial =
         arena_want(arena, 2 * batch * widest * block * sizeof(double), 0, end);
     program->blocks.logits = arena_want(arena, logits * sizeof(double), 0, end);
