@@ -202,12 +202,15 @@ static int make_backward(dnnl_primitive_desc_t *out, struct engine *engine,
 }
 
 /* Winograd's F(4x4, 3x3) multiplies a quarter as often as the direct sum. With fewer channels its
- * transforms cost more than they save. */
-static bool winograd_pays(const struct conv_shape *shape)
+ * transforms of the maps cost more than they save; with fewer pixels, in training, those of the
+ * weights do, which are four times as large then and made in every pass. */
+static bool winograd_pays(const struct conv_shape *shape, bool infer)
 {
-    enum { LEAST_CHANNELS = 32 };
+    enum { LEAST_CHANNELS = 32, LEAST_PIXELS = 512 };
+    const int64_t pixels = (int64_t)shape->batch * shape->out_height * shape->out_width;
     return shape->kernel == 3 && shape->stride == 1 && !shape->plain_input &&
-           shape->in_channels >= LEAST_CHANNELS && shape->out_channels >= LEAST_CHANNELS;
+           shape->in_channels >= LEAST_CHANNELS && shape->out_channels >= LEAST_CHANNELS &&
+           (infer || pixels >= LEAST_PIXELS);
 }
 
 static int make_pass(dnnl_primitive_desc_t *out, struct conv *conv, bool infer, bool relu)
@@ -215,7 +218,7 @@ static int make_pass(dnnl_primitive_desc_t *out, struct conv *conv, bool infer, 
     struct descriptions d;
     int code = describe(&d, &conv->shape);
     dnnl_alg_kind_t algorithm =
-        winograd_pays(&conv->shape) ? dnnl_convolution_winograd : dnnl_convolution_direct;
+        winograd_pays(&conv->shape, infer) ? dnnl_convolution_winograd : dnnl_convolution_direct;
     for (bool again = !code; again;) {
         code = conv->pass == CONV_FORWARD
                    ? make_forward(out, conv->engine, &d, algorithm, infer, relu)

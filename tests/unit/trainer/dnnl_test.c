@@ -70,8 +70,8 @@ static const struct tiny_case more_cases[] = {
     {"readers of the input", build_input_readers, 9, 3, 4, 5, -1, {0}, false},
     {"many channels", build_many_channels, 17, 1, 13, 3, -1, {0}, false},
     {"many channels, two of input", build_many_channels, 16, 2, 13, 3, -1, {0}, false},
-    {"Winograd", build_winograd, 13, 3, 4, 3, -1, {0}, false},
-    {"Winograd, less than a tile", build_winograd, 3, 3, 4, 5, -1, {0}, false},
+    {"Winograd", build_winograd, 13, 3, 4, 4, -1, {0}, false},
+    {"Winograd, less than a tile", build_winograd, 3, 3, 4, 64, -1, {0}, false},
     {"Winograd, whole tiles", build_winograd, 16, 3, 4, 2, -1, {0}, false},
 };
 enum { MORE_CASES = sizeof more_cases / sizeof more_cases[0] };
