@@ -89,7 +89,7 @@ static struct total count(enum fusion fusion, cudnnHandle_t handle)
 {
     struct net *net;
     struct layout *layout;
-    struct schedule *schedule;
+    struct schedule *schedule = NULL;
     const struct program_config config = {.mode = PROGRAM_TRAIN, .batch = BATCH};
     const struct scheme scheme = {.fusion = fusion};
     struct total total = {.flops = 0};

@@ -198,6 +198,13 @@ HALVES union ints512 halves_permute16(union ints512 a, union ints512 index, unio
     return out;
 }
 
+/* What clang has as macros. */
+#undef _mm512_cvtps_ph
+#undef _mm512_inserti64x4
+#undef _mm512_extracti32x4_epi32
+#undef _mm512_cmpeq_epi8_mask
+#undef _mm512_cmpeq_epi16_mask
+#undef _mm512_cmpneq_epi16_mask
 #define __m512i union ints512
 #define __m512 union floats512
 #define _mm512_add_epi8 halves_add_epi8

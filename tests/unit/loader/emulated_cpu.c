@@ -5,11 +5,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "common/half_arrays.h"
+
 enum { SKIPPED = 77 }; /* meson's exit status for it */
 
 enum cpu_level cpu_level_of_machine(void)
 {
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("f16c")) {
+    if (!__builtin_cpu_supports("avx2") || !half_have_f16c()) {
         fprintf(stderr, "skipped: this machine has no AVX2\n");
         exit(SKIPPED);
     }
