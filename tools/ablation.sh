@@ -9,6 +9,7 @@
 #   TABLE=only   prints the table of the runs that are there
 set -eu
 . "$(dirname "$0")/explain.sh"
+. "$(dirname "$0")/start_loader.sh"
 [ $# -eq 3 ] || { explain >&2; exit 2; }
 build=$(cd "$1" && pwd) images=$(cd "$2" && pwd)
 mkdir -p "$3"
@@ -16,9 +17,7 @@ work=$(cd "$3" && pwd)
 cd "$(dirname "$0")/.."
 all="baseline efficient tweak-d cosine smoothing distill mixup"
 rows=${ROWS:-$all} seeds=${SEEDS:-0 1 2} threads=${THREADS:-0}
-loader=
-finish() { [ -z "$loader" ] || { kill "$loader" 2>/dev/null || true; wait "$loader" 2>/dev/null || true; }; }
-trap finish EXIT
+trap stop_loader EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
@@ -47,14 +46,7 @@ train() {
 all_runs() {
     pack train train 'data_batch_[1-5].bin'
     pack val test 'test_batch.bin' --classes-of "$work/train.lmdb"
-    rm -f "$work/ready"
-    "$build/loader/satchel-loader" --data "train=$work/train.lmdb" --data "val=$work/val.lmdb" --bind "ipc://$work/loader" --workers 1 \
-        --ready-file "$work/ready" 2>"$work/loader.log" &
-    loader=$!
-    until [ -e "$work/ready" ]; do
-        kill -0 "$loader" 2>/dev/null || { cat "$work/loader.log" >&2; exit 1; }
-        sleep 0.1
-    done
+    start_loader "$build" "$work"
     for seed in $seeds; do
         for row in $rows; do
             local teacher=()

@@ -7,6 +7,7 @@
 #   EPOCHS (20; at least 3)   SEED (0)   RECIPE (cifar10: what WEIGHTS was trained by)   MODEL (the recipe's)
 set -eu
 . "$(dirname "$0")/explain.sh"
+. "$(dirname "$0")/start_loader.sh"
 [ $# -ge 2 ] || { explain >&2; exit 2; }
 build=$(cd "$1" && pwd) weights=$(realpath "$2")
 work=${3:-$(mktemp -d)}
@@ -17,9 +18,8 @@ epochs=${EPOCHS:-20} seed=${SEED:-0} recipe=${RECIPE:-cifar10}
 data=/usr/share/datasets/fashion-mnist
 [ -f "$data/train-images-idx3-ubyte.gz" ] || { echo "transfer.sh: no $data: install Debian's dataset-fashion-mnist" >&2; exit 1; }
 command -v cjpeg >/dev/null || { echo "transfer.sh: no cjpeg: install Debian's libjpeg-turbo-progs" >&2; exit 1; }
-loader=
 finish() {
-    [ -z "$loader" ] || { kill "$loader" 2>/dev/null || true; wait "$loader" 2>/dev/null || true; }
+    stop_loader
     [ "${keep:-}" ] || rm -rf "$work"
 }
 [ $# -lt 3 ] || keep=yes
@@ -52,14 +52,7 @@ pack() {
 pack train
 pack val --classes-of "$work/train.lmdb"
 
-rm -f "$work/ready"
-"$build/loader/satchel-loader" --data "train=$work/train.lmdb" --data "val=$work/val.lmdb" --bind "ipc://$work/loader" --workers 1 \
-    --ready-file "$work/ready" 2>"$work/loader.log" &
-loader=$!
-until [ -e "$work/ready" ]; do
-    kill -0 "$loader" 2>/dev/null || { cat "$work/loader.log" >&2; exit 1; }
-    sleep 0.1
-done
+start_loader "$build" "$work"
 
 # run NAME WHAT OPTION...
 run() {
