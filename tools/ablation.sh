@@ -111,7 +111,7 @@ table() {
             for (r = 1; r <= rows; r++) {
                 k = order[r]; mean = sum[k] / count[k]
                 printf "| %d | `cifar10-%s` | %.2f (%d seeds) | %.2f to %.2f | %s | %.1f |\n", r, k, mean, count[k], least[k], most[k],
-                    r > 1 ? sprintf("%+.2f", mean - before) : "", seconds[k] / count[k] / 60
+                    (r > 1 ? sprintf("%+.2f", mean - before) : ""), seconds[k] / count[k] / 60
                 before = mean } }' "$work/results"
 }
 
