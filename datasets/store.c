@@ -258,6 +258,14 @@ static int open_map(struct store *store, const uint8_t **data, size_t *bytes)
     return code ? err_wrap(code, "%s", store->path) : 0;
 }
 
+static int refuse_unfinished(const char *path)
+{
+    return err_set(ERR_DATA,
+                   "%s: incomplete store: packing did not finish; satchel-pack --resume goes on "
+                   "with it",
+                   path);
+}
+
 static int open_meta(struct store *store)
 {
     const uint8_t *data;
@@ -266,10 +274,7 @@ static int open_meta(struct store *store)
     if (code)
         return code;
     if (partial_is(data, bytes))
-        return err_set(ERR_DATA,
-                       "%s: incomplete store: packing did not finish; satchel-pack --resume goes "
-                       "on with it",
-                       store->path);
+        return refuse_unfinished(store->path);
     code = meta_decode(&store->meta, data, bytes);
     if (code)
         return err_wrap(code, "%s", store->path);
@@ -366,6 +371,15 @@ static int open_registered(struct store **out, const char *path, const struct st
     return code;
 }
 
+/* Whatever is in it: the writer may have been killed between its last commit, which nothing has
+ * synced yet, and the rename. */
+static bool is_named_partial(const char *path)
+{
+    static const char end[] = ".partial";
+    size_t length = strlen(path);
+    return length >= sizeof end - 1 && strcmp(path + length - (sizeof end - 1), end) == 0;
+}
+
 int store_open(struct store **out, const char *path)
 {
     *out = NULL;
@@ -374,6 +388,8 @@ int store_open(struct store **out, const char *path)
     if (fd < 0)
         return err_set(ERR_IO, "%s: %s", path, strerror(errno));
     int code = check_head(fd, path, &status);
+    if (!code && is_named_partial(path))
+        code = refuse_unfinished(path);
     if (!code)
         code = open_registered(out, path, &status);
     close(fd);

@@ -61,8 +61,8 @@ struct store_record {
 struct store;
 
 /* Opens a complete store read-only. ERR_IO: missing, not a file; ERR_DATA: another kind of file,
- * incomplete, truncated (size against the map) or damaged meta. One FILE opened under several names
- * is opened once (device, inode) and counted. Thread-safe afterwards. */
+ * incomplete (or called *.partial), truncated (size against the map) or damaged meta. One FILE
+ * opened under several names is opened once (device, inode) and counted. Thread-safe afterwards. */
 int store_open(struct store **out, const char *path);
 void store_close(struct store *store); /* accepts NULL */
 

@@ -74,6 +74,8 @@ def _check(sum_bytes, data, what):
 class Store:
     def __init__(self, path):
         self.path = path
+        if str(path).endswith(".partial"):
+            raise StoreError("%s: packing did not finish" % path)
         try:
             self._env = lmdb.open(path, subdir=False, readonly=True, lock=False)
         except lmdb.Error as error:

@@ -141,6 +141,27 @@ static void test_killed(void **state)
     fprintf(stderr, "%d kills\n", done);
 }
 
+/* Killed behind its last commit: all is in the file, but nothing has synced or renamed it. */
+static void test_killed_before_rename(void **state)
+{
+    (void)state;
+    char wanted[33], got[33], out[TESTING_PATH_BYTES], partial[TESTING_PATH_BYTES];
+    const char *directory = testing_directory();
+    testing_path(out, directory, "a.lmdb");
+    testing_path(partial, directory, "a.lmdb.partial");
+    assert_int_equal(run(pack_program, "--source", "folder", folders, "--out", out, NULL)->status,
+                     0);
+    fingerprint_of(wanted, out);
+    assert_int_equal(rename(out, partial), 0);
+    expect_no_store(inspect_program, loader_program, out);
+    assert_int_equal(
+        run(pack_program, "--source", "folder", folders, "--out", out, "--resume", NULL)->status,
+        0);
+    fingerprint_of(got, out);
+    assert_string_equal(got, wanted);
+    assert_int_equal(count_names(directory), 1);
+}
+
 static void test_stopped_and_full(void **state)
 {
     (void)state;
@@ -294,6 +315,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_writer),
         cmocka_unit_test(test_killed),
+        cmocka_unit_test(test_killed_before_rename),
         cmocka_unit_test(test_stopped_and_full),
         cmocka_unit_test(test_damaged_partial),
     };
