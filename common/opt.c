@@ -271,6 +271,14 @@ void opt_release(struct opt_program *program)
     program->positional_count = 0;
 }
 
+int opt_end(struct opt_program *program, int code)
+{
+    if (code)
+        log_error("%s", err_message());
+    opt_release(program);
+    return err_exit_status(code);
+}
+
 bool opt_was_given(const struct opt_program *program, const char *name)
 {
     struct opt_place place = opt_find(program->sections, program->section_count, name);

@@ -102,6 +102,10 @@ struct opt_program {
 int opt_parse(struct opt_program *program, int argc, char **argv);
 void opt_release(struct opt_program *program);
 
+/* How a program ends: says what went wrong when code is not 0, releases, and returns the exit
+ * status. */
+int opt_end(struct opt_program *program, int code);
+
 /* Fills a section's values from its fallbacks alone. Strings point to literals. */
 int opt_defaults(struct opt_section *section);
 

@@ -81,17 +81,5 @@ INLINE void store_halves(uint16_t *dst, struct values values)
     _mm256_storeu_si256((void *)(dst + 32), _mm256_permute2x128_si256(part[1], part[2], 0x31));
 }
 
-/* Bytes are few and off the usual path: no shuffles of their own. */
-INLINE void store_bytes(uint8_t *dst, __m256i r, __m256i g, __m256i b)
-{
-    int16_t channel[3][LANES];
-    store_ints(channel[0], r);
-    store_ints(channel[1], g);
-    store_ints(channel[2], b);
-    for (int i = 0; i < LANES; i++)
-        for (int c = 0; c < 3; c++)
-            dst[3 * i + c] = (uint8_t)channel[c][i];
-}
-
 const struct colour_ops colour_ops_avx2 = {
     .ycc_to_rgb = ycc_to_rgb, .halves = halves, .halves_mixed = halves_mixed, .bytes = bytes};

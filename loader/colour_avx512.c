@@ -84,17 +84,5 @@ INLINE void store_halves(uint16_t *dst, struct values values)
     }
 }
 
-/* Bytes are few and off the usual path: no shuffles of their own. */
-INLINE void store_bytes(uint8_t *dst, __m512i r, __m512i g, __m512i b)
-{
-    int16_t channel[3][LANES];
-    store_ints(channel[0], r);
-    store_ints(channel[1], g);
-    store_ints(channel[2], b);
-    for (int i = 0; i < LANES; i++)
-        for (int c = 0; c < 3; c++)
-            dst[3 * i + c] = (uint8_t)channel[c][i];
-}
-
 const struct colour_ops colour_ops_avx512 = {
     .ycc_to_rgb = ycc_to_rgb, .halves = halves, .halves_mixed = halves_mixed, .bytes = bytes};

@@ -8,7 +8,7 @@
  *   load_ints, store_ints
  *   sextants(highest, r, g, b, &numerator, &base): 16-bit selection, see below
  *   negative(value, yes, no): yes where the sign of value is set
- *   store_halves(dst, values), store_bytes(dst, values): LANES pixels, interleaved
+ *   store_halves(dst, values): LANES pixels, interleaved
  *
  * A pixel's values go to the upper 16 bits of 32-bit lanes and become floats there: everything
  * before the normalisation is 2^23 times as large as in loader/colour.c. Powers of two commute with
@@ -32,7 +32,18 @@ INLINE void store_ints(int16_t *dst, INTS values);
 INLINE void sextants(INTS highest, INTS r, INTS g, INTS b, INTS *numerator, INTS *base);
 INLINE FLOATS negative(FLOATS value, FLOATS yes, FLOATS no);
 INLINE void store_halves(uint16_t *dst, struct values values);
-INLINE void store_bytes(uint8_t *dst, INTS r, INTS g, INTS b);
+
+/* Bytes are few and off the usual path: no shuffles of their own. */
+INLINE void store_bytes(uint8_t *dst, INTS r, INTS g, INTS b)
+{
+    int16_t channel[3][LANES];
+    store_ints(channel[0], r);
+    store_ints(channel[1], g);
+    store_ints(channel[2], b);
+    for (int i = 0; i < LANES; i++)
+        for (int c = 0; c < 3; c++)
+            dst[3 * i + c] = (uint8_t)channel[c][i];
+}
 
 /* colour_params in vectors. */
 struct factors {

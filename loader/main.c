@@ -137,8 +137,5 @@ int main(int argc, char **argv)
         raise_descriptor_limit();
         code = run(&values);
     }
-    if (code)
-        log_error("%s", err_message());
-    opt_release(&program);
-    return err_exit_status(code);
+    return opt_end(&program, code);
 }

@@ -293,9 +293,6 @@ int main(int argc, char **argv)
     int code = opt_parse(&program, argc, argv);
     if (!code && !program.finished)
         code = run(&bench, &program, &values);
-    if (code)
-        log_error("%s", err_message());
     bench_close(&bench);
-    opt_release(&program);
-    return err_exit_status(code);
+    return opt_end(&program, code);
 }

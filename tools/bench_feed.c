@@ -236,8 +236,5 @@ int main(int argc, char **argv)
         stop_install(false);
         code = run(&program, &values, &recipe);
     }
-    if (code)
-        log_error("%s", err_message());
-    opt_release(&program);
-    return err_exit_status(code);
+    return opt_end(&program, code);
 }

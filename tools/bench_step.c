@@ -311,9 +311,6 @@ int main(int argc, char **argv)
         if (!code)
             print(&bench, program.json_wanted);
     }
-    if (code)
-        log_error("%s", err_message());
     close_bench(&bench);
-    opt_release(&program);
-    return err_exit_status(code);
+    return opt_end(&program, code);
 }

@@ -245,7 +245,6 @@ static void close_all(struct export *export)
     net_close(export->net);
     free(export->recipe_text);
     model_file_close(&export->file);
-    opt_release(&export->program);
 }
 
 int main(int argc, char **argv)
@@ -269,8 +268,6 @@ int main(int argc, char **argv)
     int code = opt_parse(&export.program, argc, argv);
     if (!code && !export.program.finished)
         code = run(&export);
-    if (code)
-        log_error("%s", err_message());
     close_all(&export);
-    return err_exit_status(code);
+    return opt_end(&export.program, code);
 }

@@ -385,9 +385,6 @@ int main(int argc, char **argv)
                    : values.replay     ? replay(store, &values, &recipe, program.json_wanted)
                                        : report(store, &values, program.json_wanted);
     }
-    if (code)
-        log_error("%s", err_message());
     store_close(store);
-    opt_release(&program);
-    return err_exit_status(code);
+    return opt_end(&program, code);
 }

@@ -41,8 +41,5 @@ int main(int argc, char **argv)
     int code = opt_parse(&program, argc, argv);
     if (!code && !program.finished)
         code = run(program.positional[0], program.positional[1]);
-    if (code)
-        log_error("%s", err_message());
-    opt_release(&program);
-    return err_exit_status(code);
+    return opt_end(&program, code);
 }

@@ -417,9 +417,6 @@ int main(int argc, char **argv)
         if (!code)
             code = pack(&values, source, program.json_wanted);
     }
-    if (code)
-        log_error("%s", err_message());
     source_close(source);
-    opt_release(&program);
-    return err_exit_status(code);
+    return opt_end(&program, code);
 }

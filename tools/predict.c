@@ -383,7 +383,6 @@ static void close_all(struct predict *predict)
     free(predict->logits);
     predict_input_close(predict->input);
     model_file_close(&predict->file);
-    opt_release(&predict->program);
 }
 
 static int predict_images(struct predict *predict)
@@ -429,8 +428,6 @@ int main(int argc, char **argv)
     int code = opt_parse(&predict.program, argc, argv);
     if (!code && !predict.program.finished)
         code = predict_images(&predict);
-    if (code)
-        log_error("%s", err_message());
     close_all(&predict);
-    return err_exit_status(code);
+    return opt_end(&predict.program, code);
 }

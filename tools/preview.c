@@ -255,9 +255,6 @@ int main(int argc, char **argv)
         if (!code)
             code = preview(store, &values, &recipe);
     }
-    if (code)
-        log_error("%s", err_message());
     store_close(store);
-    opt_release(&program);
-    return err_exit_status(code);
+    return opt_end(&program, code);
 }

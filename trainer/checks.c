@@ -40,6 +40,23 @@ int checks_slot(int slot, int slot_total)
     return 0;
 }
 
+int checks_bucket(int bucket, int bucket_total)
+{
+    if (bucket < BUCKETS_ALL || bucket >= bucket_total)
+        return err_set(ERR_ARG, "there is no gradient bucket %d, only %d", bucket, bucket_total);
+    return 0;
+}
+
+int checks_tensor(const struct net *net, enum state_kind kind, int tensor)
+{
+    if (tensor < 0 || tensor >= net->tensor_count)
+        return err_set(ERR_ARG, "%s has no tensor %d", net->model, tensor);
+    if (kind != STATE_WEIGHT && !net->tensors[tensor].trained)
+        return err_set(ERR_ARG, "%s: %s is not trained and has no momentum", net->model,
+                       net->tensors[tensor].name);
+    return 0;
+}
+
 int checks_batch(const struct batch *batch, const struct program_config *config,
                  const struct net *net, int slot, int slot_total)
 {

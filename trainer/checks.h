@@ -19,4 +19,10 @@ int checks_batch(const struct batch *batch, const struct program_config *config,
 
 int checks_slot(int slot, int slot_total); /* ERR_ARG */
 
+/* Whether bucket is BUCKETS_ALL or one of bucket_total. ERR_ARG. */
+int checks_bucket(int bucket, int bucket_total);
+
+/* Whether the net has this tensor, and the tensor values of this kind. ERR_ARG. */
+int checks_tensor(const struct net *net, enum state_kind kind, int tensor);
+
 #endif

@@ -7,6 +7,14 @@
 
 #include "loader/jpeg/jpeg_entropy.h"
 
+/* The set of one level, in a file that includes the loops and is compiled for it. */
+#define JPEG_OPS(LEVEL)                                                                            \
+    {                                                                                              \
+        .destuff = destuff_##LEVEL, .decode_two = decode_two, .decode_one = decode_one,            \
+        .skip_two = skip_two, .skip_one = skip_one, .survey_one = survey_one,                      \
+        .survey_two = survey_two, .idct = idct_##LEVEL                                             \
+    }
+
 extern const struct jpeg_ops jpeg_ops_scalar;
 #if defined(__x86_64__)
 extern const struct jpeg_ops jpeg_ops_avx2, jpeg_ops_avx512;

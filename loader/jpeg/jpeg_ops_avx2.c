@@ -4,13 +4,4 @@
 #include "loader/jpeg/jpeg_levels.h"
 #include "loader/jpeg/survey_loops.h"
 
-const struct jpeg_ops jpeg_ops_avx2 = {
-    .destuff = destuff_avx2,
-    .decode_two = decode_two,
-    .decode_one = decode_one,
-    .skip_two = skip_two,
-    .skip_one = skip_one,
-    .survey_one = survey_one,
-    .survey_two = survey_two,
-    .idct = idct_avx2,
-};
+const struct jpeg_ops jpeg_ops_avx2 = JPEG_OPS(avx2);

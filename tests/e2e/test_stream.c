@@ -15,8 +15,7 @@
 enum { TRAIN_SAMPLES = 500, VAL_SAMPLES = 101, LOADERS = 2 };
 
 struct place {
-    char train[TESTING_PATH_BYTES], val[TESTING_PATH_BYTES];
-    char train_data[TESTING_PATH_BYTES + 8], val_data[TESTING_PATH_BYTES + 8];
+    struct stream_data train, val;
     const char *data[3];
     char endpoints[LOADERS][TESTING_PATH_BYTES];
     struct stream_loader loaders[LOADERS];
@@ -26,14 +25,10 @@ static int open_place(void **state)
 {
     static struct place place;
     const char *directory = testing_directory();
-    testing_path(place.train, directory, "train.lmdb");
-    testing_path(place.val, directory, "val.lmdb");
-    stream_make_store(place.train, TRAIN_SAMPLES, 1, "class");
-    stream_make_store(place.val, VAL_SAMPLES, 2, "class");
-    snprintf(place.train_data, sizeof(place.train_data), "train=%s", place.train);
-    snprintf(place.val_data, sizeof(place.val_data), "val=%s", place.val);
-    place.data[0] = place.train_data;
-    place.data[1] = place.val_data;
+    stream_make_data(&place.train, directory, "train", TRAIN_SAMPLES, 1, "class");
+    stream_make_data(&place.val, directory, "val", VAL_SAMPLES, 2, "class");
+    place.data[0] = place.train.entry;
+    place.data[1] = place.val.entry;
     for (int i = 0; i < LOADERS; i++) {
         testing_endpoint(place.endpoints[i], directory);
         stream_start(&place.loaders[i], directory, place.endpoints[i], place.data, i ? 3 : 1, 0);
@@ -82,7 +77,7 @@ static void check_receipts(const struct place *place, enum spec_wire wire)
     pull_two(two, both, &spec);
     for (uint32_t epoch = 0; epoch < 2; epoch++) {
         stream_assert_equal(one[epoch], two[epoch]);
-        stream_assert_equal(one[epoch], stream_offline_receipt(place->train, &spec, epoch));
+        stream_assert_equal(one[epoch], stream_offline_receipt(place->train.path, &spec, epoch));
     }
     assert_false(hash128_equal(one[0], one[1]));
 }
@@ -112,7 +107,7 @@ static void ranks_add_up(void **state)
         stream_pull(feed, feed_range_batches(feed, &range), &sum);
         feed_close(feed);
     }
-    stream_assert_equal(sum, stream_offline_receipt(place->train, &spec, 0));
+    stream_assert_equal(sum, stream_offline_receipt(place->train.path, &spec, 0));
 }
 
 /* Evaluation shows each sample once, the last chunk is short, and a batch is in its own order:
@@ -160,7 +155,7 @@ static void flush_forgets(void **state)
     receipt = (struct hash128){0, 0};
     assert_int_equal(feed_push(feed, &range), 0);
     stream_pull(feed, feed_range_batches(feed, &range), &receipt);
-    stream_assert_equal(receipt, stream_offline_receipt(place->train, &spec, 1));
+    stream_assert_equal(receipt, stream_offline_receipt(place->train.path, &spec, 1));
     feed_close(feed);
 }
 

@@ -5,6 +5,7 @@
 
 #include "common/half.h"
 #include "loader/sample.h"
+#include "tests/unit/baseline_spec.h"
 #include "tests/unit/loader/stores.h"
 #include "trainer/unpack.h"
 
@@ -14,26 +15,11 @@ static const float std_of[3] = {58.393f, 57.12f, 57.375f};
 
 static struct spec training_spec(enum spec_wire wire)
 {
-    return (struct spec){.store = "train",
-                         .seed = 21,
-                         .order = SPEC_ORDER_SHUFFLED,
-                         .channels = 3,
-                         .crop = SPEC_CROP_RRC,
-                         .flip = 1,
-                         .jitter = SPEC_JITTER_HSV,
-                         .wire = (uint8_t)wire,
-                         .size_px = SIZE,
-                         .chunk_size = CHUNK,
-                         .area_min = 0.08f,
-                         .area_max = 1,
-                         .aspect_min = 0.75f,
-                         .aspect_max = 4.f / 3,
-                         .jitter_strength = {0.4f, 0.4f, 0.4f},
-                         .pca_sigma = 0.1f,
-                         .mean = {123.68f, 116.779f, 103.939f},
-                         .std = {std_of[0], std_of[1], std_of[2]},
-                         .mixup_alpha = 1,
-                         .mixup_off_epoch = 3};
+    struct spec spec = baseline_spec(21, SIZE, CHUNK);
+    spec.wire = (uint8_t)wire;
+    spec.mixup_alpha = 1;
+    spec.mixup_off_epoch = 3;
+    return spec;
 }
 
 /* A micro-batch as a feed hands it out. */

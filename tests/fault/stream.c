@@ -50,6 +50,14 @@ void stream_make_store(const char *path, uint32_t count, unsigned variant, const
     stream_make_store_of(path, count, STREAM_SIZE_PX, variant, prefix);
 }
 
+void stream_make_data(struct stream_data *data, const char *directory, const char *name,
+                      uint32_t count, unsigned variant, const char *prefix)
+{
+    snprintf(data->path, sizeof(data->path), "%s/%s.lmdb", directory, name);
+    snprintf(data->entry, sizeof(data->entry), "%s=%s", name, data->path);
+    stream_make_store(data->path, count, variant, prefix);
+}
+
 void stream_make_store_of(const char *path, uint32_t count, uint32_t size_px, unsigned variant,
                           const char *prefix)
 {

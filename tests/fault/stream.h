@@ -34,6 +34,16 @@ void stream_make_store(const char *path, uint32_t count, unsigned variant, const
 void stream_make_store_of(const char *path, uint32_t count, uint32_t size_px, unsigned variant,
                           const char *prefix);
 
+/* A store as loaders are told of it. */
+struct stream_data {
+    char path[STREAM_PATH_BYTES];
+    char entry[STREAM_PATH_BYTES + 16]; /* NAME=path, for --data */
+};
+
+/* stream_make_store in DIRECTORY/NAME.lmdb. */
+void stream_make_data(struct stream_data *data, const char *directory, const char *name,
+                      uint32_t count, unsigned variant, const char *prefix);
+
 struct stream_loader {
     pid_t pid;
     char endpoint[STREAM_PATH_BYTES];

@@ -27,7 +27,8 @@ enum { SAMPLES = 256, BUFFER_MIB = 128, SLACK_MIB = 200 };
 
 static struct {
     const char *directory;
-    char train[TESTING_PATH_BYTES], data[TESTING_PATH_BYTES + 8], keys[TESTING_PATH_BYTES];
+    struct stream_data train;
+    char keys[TESTING_PATH_BYTES];
     struct stream_loader keyed, plain;
 } place;
 
@@ -51,19 +52,17 @@ static int open_place(void **state)
 {
     (void)state;
     place.directory = testing_directory();
-    testing_path(place.train, place.directory, "train.lmdb");
+    stream_make_data(&place.train, place.directory, "train", SAMPLES, 1, "class");
     testing_path(place.keys, place.directory, "keys");
-    stream_make_store(place.train, SAMPLES, 1, "class");
-    snprintf(place.data, sizeof(place.data), "train=%s", place.train);
     const char *const names[] = {"loader", "trainer", "bad0", "bad1", "bad2", "bad3"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         struct key_pair pair;
         if (key_pair_make(&pair) || key_pair_write(&pair, place.keys, names[i]))
             return -1;
     }
-    const char *keyed[] = {place.data, "--buffer-mib", "128", "--secret-key", in_keys("loader.key"),
-                           "--allow",  place.keys,     NULL};
-    const char *plain[] = {place.data, "--buffer-mib", "128", NULL};
+    const char *keyed[] = {place.train.entry,     "--buffer-mib", "128",      "--secret-key",
+                           in_keys("loader.key"), "--allow",      place.keys, NULL};
+    const char *plain[] = {place.train.entry, "--buffer-mib", "128", NULL};
     serve(&place.keyed, keyed);
     serve(&place.plain, plain);
     return 0;
@@ -104,7 +103,7 @@ static void assert_serves(const struct stream_loader *loader)
     struct feed *feed;
     if (feed_open(&feed, &config))
         fail_msg("the honest trainer: %s", err_message());
-    stream_check_epoch(feed, place.train);
+    stream_check_epoch(feed, place.train.path);
     feed_close(feed);
 }
 
@@ -191,7 +190,7 @@ static void a_loader_without_end(void **state)
     struct feed_counts counts;
     assert_int_equal(feed_open(&feed, &config), 0);
     do { /* epoch by epoch, until it was found out */
-        stream_check_epoch(feed, place.train);
+        stream_check_epoch(feed, place.train.path);
         feed_counts(&counts, feed);
     } while (counts.rejected == 0);
     feed_close(feed);

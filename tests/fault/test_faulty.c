@@ -21,7 +21,7 @@ enum { SAMPLES = 400, LOADERS_MAX = 4, ROOM = LOADERS_MAX * TESTING_PATH_BYTES }
 
 struct place {
     const char *directory;
-    char train[TESTING_PATH_BYTES], train_data[TESTING_PATH_BYTES + 8];
+    struct stream_data train;
     const char *data[2];
 };
 
@@ -31,10 +31,8 @@ static int open_place(void **state)
 {
     (void)state;
     place.directory = testing_directory();
-    testing_path(place.train, place.directory, "train.lmdb");
-    stream_make_store(place.train, SAMPLES, 1, "class");
-    snprintf(place.train_data, sizeof(place.train_data), "train=%s", place.train);
-    place.data[0] = place.train_data;
+    stream_make_data(&place.train, place.directory, "train", SAMPLES, 1, "class");
+    place.data[0] = place.train.entry;
     return 0;
 }
 
@@ -79,7 +77,7 @@ static void pull_epoch(struct feed *feed, const struct spec *spec, uint32_t epoc
     struct hash128 receipt = {0, 0};
     assert_int_equal(feed_push(feed, &range), 0);
     stream_pull(feed, feed_range_batches(feed, &range), &receipt);
-    stream_assert_equal(receipt, stream_offline_receipt(place.train, spec, epoch));
+    stream_assert_equal(receipt, stream_offline_receipt(place.train.path, spec, epoch));
 }
 
 /* The id at a place of the order: every epoch has another. */
@@ -169,7 +167,7 @@ static void a_failed_self_test_does_not_start(void **state)
     (void)state;
     char endpoint[TESTING_PATH_BYTES], text[4096];
     testing_endpoint(endpoint, place.directory);
-    const char *arguments[] = {"satchel-loader", "--data", place.train_data,
+    const char *arguments[] = {"satchel-loader", "--data", place.train.entry,
                                "--bind",         endpoint, NULL};
     setenv("FAULT_SELF_TEST", "1", 1);
     int status = stream_run(arguments, text, sizeof(text));

@@ -72,7 +72,8 @@ static void rogue_hear(struct rogue *rogue, struct frame *frame, enum frame_kind
 static const struct frame HELLO = {.kind = FRAME_HELLO, .hello = {.protocol = FRAME_PROTOCOL}};
 
 struct place {
-    char endpoint[TESTING_PATH_BYTES], train[TESTING_PATH_BYTES];
+    char endpoint[TESTING_PATH_BYTES];
+    struct stream_data train;
     struct stream_loader loader;
 };
 
@@ -80,11 +81,8 @@ static int open_place(void **state)
 {
     static struct place place;
     const char *directory = testing_directory();
-    static char data[TESTING_PATH_BYTES + 8];
-    testing_path(place.train, directory, "train.lmdb");
-    stream_make_store(place.train, SAMPLES, 1, "class");
-    snprintf(data, sizeof(data), "train=%s", place.train);
-    const char *list[] = {data, NULL};
+    stream_make_data(&place.train, directory, "train", SAMPLES, 1, "class");
+    const char *list[] = {place.train.entry, NULL};
     testing_endpoint(place.endpoint, directory);
     stream_start(&place.loader, directory, place.endpoint, list, 1, 4);
     stream_wait_ready(&place.loader);
@@ -102,7 +100,7 @@ static int close_place(void **state)
 static void assert_serves(const struct place *place)
 {
     struct feed *feed = stream_feed(place->endpoint, 60);
-    stream_check_epoch(feed, place->train);
+    stream_check_epoch(feed, place->train.path);
     feed_close(feed);
 }
 

@@ -23,17 +23,16 @@ enum { SAMPLES = 128, TRUSTED = 5 };
 
 static struct {
     const char *directory;
-    char train[TESTING_PATH_BYTES], data[TESTING_PATH_BYTES + 8], keys[TESTING_PATH_BYTES];
+    struct stream_data train;
+    char keys[TESTING_PATH_BYTES];
 } place;
 
 static int open_place(void **state)
 {
     (void)state;
     place.directory = testing_directory();
-    testing_path(place.train, place.directory, "train.lmdb");
+    stream_make_data(&place.train, place.directory, "train", SAMPLES, 1, "class");
     testing_path(place.keys, place.directory, "keys");
-    stream_make_store(place.train, SAMPLES, 1, "class");
-    snprintf(place.data, sizeof(place.data), "train=%s", place.train);
     const char *const names[] = {"loader", "trainer", "stranger", "other"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         struct key_pair pair;
@@ -91,10 +90,19 @@ static void serve(struct served *served, const char *allow)
     snprintf(name, sizeof(name), "metrics%d", number++);
     testing_path(served->metrics, place.directory, name);
     const char *data[] = {
-        place.data,       "--metrics-file", served->metrics, allow ? "--secret-key" : NULL,
-        secret("loader"), "--allow",        allow,           NULL};
+        place.train.entry, "--metrics-file", served->metrics, allow ? "--secret-key" : NULL,
+        secret("loader"),  "--allow",        allow,           NULL};
     stream_start(&served->loader, place.directory, "tcp://127.0.0.1:*", data, 1, 0);
     stream_wait_ready(&served->loader);
+}
+
+/* Makes a list that allows one key or none, and one of server keys that knows one; serves. */
+static void serve_pair(struct served *served, char allow[TESTING_PATH_BYTES],
+                       char servers[TESTING_PATH_BYTES], const char *allowed, const char *known)
+{
+    make_directory(allow, allowed);
+    make_directory(servers, known);
+    serve(served, allow);
 }
 
 static unsigned long long sent_bytes(const struct served *served)
@@ -147,7 +155,7 @@ static void expect_stream(const char *endpoint, const char *key, const char *ser
     struct feed *feed;
     if (try_feed(&feed, endpoint, key, servers))
         fail_msg("not let in: %s", err_message());
-    stream_check_epoch(feed, place.train);
+    stream_check_epoch(feed, place.train.path);
     feed_close(feed);
 }
 
@@ -158,9 +166,7 @@ static void the_right_keys(void **state)
     (void)state;
     struct served served;
     char allow[TESTING_PATH_BYTES], servers[TESTING_PATH_BYTES];
-    make_directory(allow, "trainer");
-    make_directory(servers, "loader");
-    serve(&served, allow);
+    serve_pair(&served, allow, servers, "trainer", "loader");
     expect_stream(served.loader.endpoint, secret("trainer"), servers);
     end(&served, true, "with key trainer at 127.0.0.1");
 }
@@ -220,9 +226,7 @@ static void wrong_trainer_key(void **state)
     (void)state;
     struct served served;
     char allow[TESTING_PATH_BYTES], servers[TESTING_PATH_BYTES];
-    make_directory(allow, "trainer");
-    make_directory(servers, "loader");
-    serve(&served, allow);
+    serve_pair(&served, allow, servers, "trainer", "loader");
     expect_refusal(served.loader.endpoint, secret("stranger"), servers,
                    "does not allow this trainer's key");
     char text[KEY_TEXT_BYTES], line[200];
@@ -239,9 +243,7 @@ static void wrong_loader_key(void **state)
     (void)state;
     struct served served;
     char allow[TESTING_PATH_BYTES], servers[TESTING_PATH_BYTES];
-    make_directory(allow, "trainer");
-    make_directory(servers, "other");
-    serve(&served, allow);
+    serve_pair(&served, allow, servers, "trainer", "other");
     expect_refusal(served.loader.endpoint, secret("trainer"), servers, "none of the 1 keys");
     stream_await(stream_log_has(&served.loader, "it takes this loader for one with another key"),
                  30);
@@ -253,9 +255,7 @@ static void nobody_is_allowed(void **state)
     (void)state;
     struct served served;
     char allow[TESTING_PATH_BYTES], servers[TESTING_PATH_BYTES];
-    make_directory(allow, NULL);
-    make_directory(servers, "loader");
-    serve(&served, allow);
+    serve_pair(&served, allow, servers, NULL, "loader");
     assert_true(stream_log_has(&served.loader, "holds no key"));
     expect_refusal(served.loader.endpoint, secret("trainer"), servers,
                    "does not allow this trainer's key");
@@ -307,7 +307,7 @@ static void revoked_while_it_pulls(void **state)
     receipt = (struct hash128){0, 0};
     assert_int_equal(feed_push(beside, &range), 0);
     stream_pull(beside, feed_range_batches(beside, &range), &receipt);
-    stream_assert_equal(receipt, stream_offline_receipt(place.train, &spec, 0));
+    stream_assert_equal(receipt, stream_offline_receipt(place.train.path, &spec, 0));
     feed_close(beside);
     end(&served, true, NULL);
 }
@@ -319,7 +319,7 @@ static void expect_no_start(const char *key, const char *allow, int status, cons
 {
     const char *arguments[] = {"satchel-loader",
                                "--data",
-                               place.data,
+                               place.train.entry,
                                "--bind",
                                "tcp://0.0.0.0:*",
                                NULL,

@@ -53,7 +53,8 @@ enum { LIE_COUNT = sizeof(LIES) / sizeof(LIES[0]) };
 
 static struct {
     const char *directory;
-    char train[TESTING_PATH_BYTES], data[TESTING_PATH_BYTES + 8], keys[TESTING_PATH_BYTES];
+    struct stream_data train;
+    char keys[TESTING_PATH_BYTES];
     char trainer_key[2 * TESTING_PATH_BYTES], loader_key[2 * TESTING_PATH_BYTES];
     struct stream_loader honest;
 } place;
@@ -61,8 +62,8 @@ static struct {
 /* All loaders have one key, which the trainer trusts. */
 static void start(struct stream_loader *loader, const char *lie)
 {
-    const char *arguments[] = {place.data, "--secret-key", place.loader_key,
-                               "--allow",  place.keys,     NULL};
+    const char *arguments[] = {place.train.entry, "--secret-key", place.loader_key,
+                               "--allow",         place.keys,     NULL};
     if (lie)
         setenv("FAULT_LIE", lie, 1);
     stream_start(loader, place.directory, "tcp://127.0.0.1:*", arguments, 1, 4);
@@ -73,10 +74,8 @@ static int open_place(void **state)
 {
     (void)state;
     place.directory = testing_directory();
-    testing_path(place.train, place.directory, "train.lmdb");
+    stream_make_data(&place.train, place.directory, "train", SAMPLES, 1, "class");
     testing_path(place.keys, place.directory, "keys");
-    stream_make_store(place.train, SAMPLES, 1, "class");
-    snprintf(place.data, sizeof(place.data), "train=%s", place.train);
     snprintf(place.trainer_key, sizeof(place.trainer_key), "%s/trainer.key", place.keys);
     snprintf(place.loader_key, sizeof(place.loader_key), "%s/loader.key", place.keys);
     const char *const names[] = {"loader", "trainer"};
@@ -135,9 +134,9 @@ static void liars_are_cut_off_by_name(void **state)
     stream_capture_begin(place.directory);
     struct feed *feed = open_feed(list);
     do
-        stream_check_epoch(feed, place.train);
+        stream_check_epoch(feed, place.train.path);
     while (feeds_counts(feed).rejected < LIE_COUNT);
-    stream_check_epoch(feed, place.train); /* with the honest one alone */
+    stream_check_epoch(feed, place.train.path); /* with the honest one alone */
     struct feed_counts counts = feeds_counts(feed);
     feed_close(feed);
     char *log = stream_capture_end();
@@ -179,10 +178,10 @@ static void dripping_bytes(void **state)
     stream_capture_begin(place.directory);
     struct feed *feed = open_feed(list);
     do
-        stream_check_epoch(feed, place.train);
+        stream_check_epoch(feed, place.train.path);
     while (feeds_counts(feed).reasked == 0);
     stream_await(feeds_counts(feed).lost > 0, 120);
-    stream_check_epoch(feed, place.train);
+    stream_check_epoch(feed, place.train.path);
     feed_close(feed);
     char *log = stream_capture_end();
     expect_line(log, endpoint, "with requests overdue; they are asked for elsewhere");

@@ -18,7 +18,7 @@ enum { SAMPLES = 400, ROOM = 2 * TESTING_PATH_BYTES };
 
 struct place {
     const char *directory;
-    char train[TESTING_PATH_BYTES], train_data[TESTING_PATH_BYTES + 8];
+    struct stream_data train;
     const char *data[2];
 };
 
@@ -26,10 +26,8 @@ static int open_place(void **state)
 {
     static struct place place;
     place.directory = testing_directory();
-    testing_path(place.train, place.directory, "train.lmdb");
-    stream_make_store(place.train, SAMPLES, 1, "class");
-    snprintf(place.train_data, sizeof(place.train_data), "train=%s", place.train);
-    place.data[0] = place.train_data;
+    stream_make_data(&place.train, place.directory, "train", SAMPLES, 1, "class");
+    place.data[0] = place.train.entry;
     *state = &place;
     return 0;
 }
@@ -95,7 +93,8 @@ static void get_midway(struct midway *midway, const struct place *place)
 static void finish(struct midway *midway, const struct place *place)
 {
     stream_pull(midway->feed, midway->batches - midway->done, &midway->receipt);
-    stream_assert_equal(midway->receipt, stream_offline_receipt(place->train, &midway->spec, 0));
+    stream_assert_equal(midway->receipt,
+                        stream_offline_receipt(place->train.path, &midway->spec, 0));
     assert_true(counts_of(midway->feed).reasked >= 1);
 }
 
@@ -140,7 +139,7 @@ static void leaves_in_mid_epoch(void **state)
     assert_true(clock_ns() - start_ns < INT64_C(5000000000));
     stream_pull(midway.feed, midway.batches - midway.done, &midway.receipt);
     const struct place *place = *state;
-    stream_assert_equal(midway.receipt, stream_offline_receipt(place->train, &midway.spec, 0));
+    stream_assert_equal(midway.receipt, stream_offline_receipt(place->train.path, &midway.spec, 0));
     feed_close(midway.feed);
     assert_int_equal(stream_stop(&midway.loaders[1]), 0);
 }
@@ -178,7 +177,7 @@ static void join_and_leave_by_the_list(void **state)
     stream_await(counts_of(feed).loaders == 1, 30);
     assert_int_equal(stream_stop(&loaders[0]), 0);
     stream_pull(feed, batches - 6, &receipt);
-    stream_assert_equal(receipt, stream_offline_receipt(place->train, &spec, 5));
+    stream_assert_equal(receipt, stream_offline_receipt(place->train.path, &spec, 5));
     feed_close(feed);
     assert_int_equal(stream_stop(&loaders[1]), 0);
 }
@@ -190,10 +189,8 @@ static void another_store_is_refused(void **state)
     struct place other = *place;
     struct stream_loader loaders[2];
     char list[TESTING_PATH_BYTES], watched[TESTING_PATH_BYTES + 1];
-    testing_path(other.train, place->directory, "other.lmdb");
-    stream_make_store(other.train, SAMPLES, 2, "class");
-    snprintf(other.train_data, sizeof(other.train_data), "train=%s", other.train);
-    other.data[0] = other.train_data;
+    stream_make_data(&other.train, testing_directory(), "train", SAMPLES, 2, "class");
+    other.data[0] = other.train.entry;
     start(&loaders[0], place, 0);
     start(&loaders[1], &other, 0);
     testing_path(list, place->directory, "refused");
@@ -207,7 +204,7 @@ static void another_store_is_refused(void **state)
     struct hash128 receipt = {0, 0};
     assert_int_equal(feed_push(feed, &range), 0);
     stream_pull(feed, feed_range_batches(feed, &range), &receipt);
-    stream_assert_equal(receipt, stream_offline_receipt(place->train, &spec, 0));
+    stream_assert_equal(receipt, stream_offline_receipt(place->train.path, &spec, 0));
     assert_int_equal(counts_of(feed).loaders, 1);
     feed_close(feed);
     for (int i = 0; i < 2; i++)
@@ -217,11 +214,10 @@ static void another_store_is_refused(void **state)
 static void other_class_ids_of_val_are_refused(void **state)
 {
     struct place *place = *state;
-    char val[TESTING_PATH_BYTES], val_data[TESTING_PATH_BYTES + 8], endpoint[TESTING_PATH_BYTES];
-    testing_path(val, place->directory, "val.lmdb");
-    stream_make_store(val, 50, 3, "other");
-    snprintf(val_data, sizeof(val_data), "val=%s", val);
-    const char *data[] = {place->train_data, val_data, NULL};
+    struct stream_data val;
+    char endpoint[TESTING_PATH_BYTES];
+    stream_make_data(&val, place->directory, "val", 50, 3, "other");
+    const char *data[] = {place->train.entry, val.entry, NULL};
     struct stream_loader loader;
     testing_endpoint(endpoint, place->directory);
     stream_start(&loader, place->directory, endpoint, data, 1, 0);
@@ -269,7 +265,7 @@ static void all_gone_and_back(void **state)
     stream_await(chunks_arrived(feed) > before, 30);
     assert_true(clock_ns() - back_ns < INT64_C(2000000000));
     stream_pull(feed, batches - done, &receipt);
-    stream_assert_equal(receipt, stream_offline_receipt(place->train, &spec, 0));
+    stream_assert_equal(receipt, stream_offline_receipt(place->train.path, &spec, 0));
     feed_close(feed);
     assert_int_equal(stream_stop(&loader), 0);
 }

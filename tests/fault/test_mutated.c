@@ -26,7 +26,8 @@ enum {
 };
 
 static struct {
-    char endpoint[TESTING_PATH_BYTES], train[TESTING_PATH_BYTES];
+    char endpoint[TESTING_PATH_BYTES];
+    struct stream_data train;
     struct stream_loader loader;
     uint64_t seed;
     long wanted;
@@ -36,11 +37,8 @@ static int open_place(void **state)
 {
     (void)state;
     const char *directory = testing_directory(), *many = getenv("SATCHEL_MUTATIONS");
-    static char data[TESTING_PATH_BYTES + 8];
-    testing_path(place.train, directory, "train.lmdb");
-    stream_make_store(place.train, SAMPLES, 1, "class");
-    snprintf(data, sizeof(data), "train=%s", place.train);
-    const char *list[] = {data, NULL};
+    stream_make_data(&place.train, directory, "train", SAMPLES, 1, "class");
+    const char *list[] = {place.train.entry, NULL};
     testing_endpoint(place.endpoint, directory);
     stream_start(&place.loader, directory, place.endpoint, list, 1, 4);
     stream_wait_ready(&place.loader);
@@ -59,7 +57,7 @@ static int close_place(void **state)
 static void look_beside(void)
 {
     struct feed *feed = stream_feed(place.endpoint, 60);
-    stream_check_epoch(feed, place.train);
+    stream_check_epoch(feed, place.train.path);
     feed_close(feed);
 }
 

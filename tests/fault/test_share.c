@@ -29,24 +29,23 @@ enum { SAMPLES = 400, ROOM = 3 * TESTING_PATH_BYTES, CREDITS = 4, KILLS = 6 };
 
 static struct {
     const char *directory;
-    char train[TESTING_PATH_BYTES], train_data[TESTING_PATH_BYTES + 8], metrics[TESTING_PATH_BYTES];
+    struct stream_data train;
+    char metrics[TESTING_PATH_BYTES];
 } place;
 
 static int open_place(void **state)
 {
     (void)state;
     place.directory = testing_directory();
-    testing_path(place.train, place.directory, "train.lmdb");
+    stream_make_data(&place.train, place.directory, "train", SAMPLES, 1, "class");
     testing_path(place.metrics, place.directory, "metrics");
-    stream_make_store(place.train, SAMPLES, 1, "class");
-    snprintf(place.train_data, sizeof(place.train_data), "train=%s", place.train);
     return 0;
 }
 
 /* option: one more of the loader's, or NULL. */
 static void start_at(struct stream_loader *loader, const char *endpoint, const char *option)
 {
-    const char *arguments[] = {place.train_data, "--metrics-file", place.metrics, option, NULL};
+    const char *arguments[] = {place.train.entry, "--metrics-file", place.metrics, option, NULL};
     stream_start(loader, place.directory, endpoint, arguments, 1, CREDITS);
     stream_wait_ready(loader);
 }
@@ -70,7 +69,7 @@ static struct feed *open_feed(const char *loaders, bool inline_pixels)
 static void pull_epoch(const char *endpoint, bool inline_pixels)
 {
     struct feed *feed = open_feed(endpoint, inline_pixels);
-    stream_check_epoch(feed, place.train);
+    stream_check_epoch(feed, place.train.path);
     feed_close(feed);
 }
 
@@ -121,7 +120,7 @@ static void both_wires_and_sizes(void **state)
         struct hash128 receipt = {0, 0};
         assert_int_equal(feed_push(feed, &range), 0);
         stream_pull(feed, feed_range_batches(feed, &range), &receipt);
-        stream_assert_equal(receipt, stream_offline_receipt(place.train, &spec, (uint32_t)i));
+        stream_assert_equal(receipt, stream_offline_receipt(place.train.path, &spec, (uint32_t)i));
     }
     assert_true(maps(getpid()) > 0);
     feed_close(feed);
@@ -153,7 +152,7 @@ static void loaders_are_killed(void **state)
         stream_kill(victim);
         start_at(victim, endpoint, NULL);
         stream_pull(feed, batches - before, &receipt);
-        stream_assert_equal(receipt, stream_offline_receipt(place.train, &spec, epoch));
+        stream_assert_equal(receipt, stream_offline_receipt(place.train.path, &spec, epoch));
         stream_await(feeds_counts(feed).loaders == 2, 30);
     }
     for (int i = 0; i < 2; i++)

@@ -14,17 +14,15 @@
 
 struct place {
     const char *directory;
-    char train[TESTING_PATH_BYTES + 8], endpoint[TESTING_PATH_BYTES];
+    struct stream_data train;
+    char endpoint[TESTING_PATH_BYTES];
 };
 
 static int open_place(void **state)
 {
     static struct place place;
-    char path[TESTING_PATH_BYTES];
     place.directory = testing_directory();
-    testing_path(path, place.directory, "train.lmdb");
-    stream_make_store(path, 20, 1, "class");
-    snprintf(place.train, sizeof(place.train), "train=%s", path);
+    stream_make_data(&place.train, place.directory, "train", 20, 1, "class");
     testing_endpoint(place.endpoint, place.directory);
     *state = &place;
     return 0;
@@ -64,31 +62,33 @@ static void bad_arguments(void **state)
     struct place *place = *state;
     expect(2, "train", place->endpoint, NULL, "NAME=FILE", "");
     expect(2, "tr in=x", place->endpoint, NULL, "tr in=x", "");
-    expect(2, place->train, "udp://127.0.0.1:1", NULL, "udp://127.0.0.1:1", "ipc://");
-    expect(2, place->train, "tcp://127.0.0.1", NULL, "tcp://127.0.0.1", "");
-    expect(2, place->train, "tcp://127.0.0.1:99999", NULL, "port", "");
-    expect(2, place->train, "tcp://*:5555", NULL, "--insecure", "tcp://*:5555");
-    expect(2, place->train, "tcp://0.0.0.0:5555", NULL, "--insecure", "");
-    expect(2, place->train, place->endpoint, "--no-such-option", "--no-such-option", "");
+    expect(2, place->train.entry, "udp://127.0.0.1:1", NULL, "udp://127.0.0.1:1", "ipc://");
+    expect(2, place->train.entry, "tcp://127.0.0.1", NULL, "tcp://127.0.0.1", "");
+    expect(2, place->train.entry, "tcp://127.0.0.1:99999", NULL, "port", "");
+    expect(2, place->train.entry, "tcp://*:5555", NULL, "--insecure", "tcp://*:5555");
+    expect(2, place->train.entry, "tcp://0.0.0.0:5555", NULL, "--insecure", "");
+    expect(2, place->train.entry, place->endpoint, "--no-such-option", "--no-such-option", "");
 }
 
 static void endpoint_in_use(void **state)
 {
     struct place *place = *state;
-    const char *data[] = {place->train, NULL};
+    const char *data[] = {place->train.entry, NULL};
     struct stream_loader ipc, tcp;
     stream_start(&ipc, place->directory, place->endpoint, data, 1, 0);
     stream_start(&tcp, place->directory, "tcp://127.0.0.1:*", data, 1, 0);
     stream_wait_ready(&ipc);
     stream_wait_ready(&tcp);
-    expect(1, place->train, place->endpoint, NULL, place->endpoint, "another program uses it");
+    expect(1, place->train.entry, place->endpoint, NULL, place->endpoint,
+           "another program uses it");
     uint8_t *resolved; /* the ready file names the port that * became */
     size_t bytes;
     assert_int_equal(file_read(&resolved, &bytes, tcp.ready, 1000), 0);
     char line[1100];
     snprintf(line, sizeof(line), "listening on %s\n", (char *)resolved);
     assert_true(stream_log_has(&tcp, line));
-    expect(1, place->train, (char *)resolved, NULL, (char *)resolved, "another program uses it");
+    expect(1, place->train.entry, (char *)resolved, NULL, (char *)resolved,
+           "another program uses it");
     free(resolved);
     assert_int_equal(stream_stop(&ipc), 0);
     assert_int_equal(stream_stop(&tcp), 0);

@@ -107,19 +107,10 @@ void state_cuda_close(struct state *state)
 /* Where the values of a kind are; NULL with the error set when the tensor has none. */
 static float *values_of(struct state *state, enum state_kind kind, int tensor)
 {
-    const struct net *net = state->net;
-    if (tensor < 0 || tensor >= net->tensor_count) {
-        err_set(ERR_ARG, "%s has no tensor %d", net->model, tensor);
+    if (checks_tensor(state->net, kind, tensor))
         return NULL;
-    }
-    if (kind == STATE_WEIGHT)
-        return state->values + state->layout->at[tensor];
-    if (!net->tensors[tensor].trained) {
-        err_set(ERR_ARG, "%s: %s is not trained and has no momentum", net->model,
-                net->tensors[tensor].name);
-        return NULL;
-    }
-    return state->momenta + state->layout->at[tensor];
+    float *values = kind == STATE_WEIGHT ? state->values : state->momenta;
+    return values + state->layout->at[tensor];
 }
 
 int state_cuda_set(struct state *state, enum state_kind kind, int tensor, const float *src)
@@ -217,10 +208,9 @@ static cudaError_t add_bucket(struct state *state, int dst, int src, int bucket)
 int state_cuda_slot_add(struct state *state, int dst, int src, int bucket)
 {
     int total = state->layout->bucket_total;
-    if (checks_slot(dst, state->slot_total) || checks_slot(src, state->slot_total))
+    if (checks_slot(dst, state->slot_total) || checks_slot(src, state->slot_total) ||
+        checks_bucket(bucket, total))
         return ERR_ARG;
-    if (bucket != BUCKETS_ALL && (bucket < 0 || bucket >= total))
-        return err_set(ERR_ARG, "there is no bucket %d, only %d", bucket, total);
     int code = cuda_outside(state->backend);
     cudaError_t error = cudaSuccess;
     for (int i = 0; i < total && !code && !error; i++)

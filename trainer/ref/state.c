@@ -108,19 +108,10 @@ void state_ref_close(struct state *state)
 /* Where the values of a kind are; NULL with the error set when the tensor has none. */
 static real *kind_of_values(struct state *state, enum state_kind kind, int tensor)
 {
-    const struct net *net = state->net;
-    if (tensor < 0 || tensor >= net->tensor_count) {
-        err_set(ERR_ARG, "%s has no tensor %d", net->model, tensor);
+    if (checks_tensor(state->net, kind, tensor))
         return NULL;
-    }
-    if (kind == STATE_WEIGHT)
-        return state_values(state, tensor);
-    if (!net->tensors[tensor].trained) {
-        err_set(ERR_ARG, "%s: %s is not trained and has no momentum", net->model,
-                net->tensors[tensor].name);
-        return NULL;
-    }
-    return state->momentum + state->value_at[tensor];
+    return kind == STATE_WEIGHT ? state_values(state, tensor)
+                                : state->momentum + state->value_at[tensor];
 }
 
 int state_ref_set(struct state *state, enum state_kind kind, int tensor, const float *src)
@@ -196,11 +187,9 @@ static void add_bucket(struct state *state, int dst, int src, int bucket)
 
 int state_ref_slot_add(struct state *state, int dst, int src, int bucket)
 {
-    if (checks_slot(dst, state->slot_total) || checks_slot(src, state->slot_total))
+    if (checks_slot(dst, state->slot_total) || checks_slot(src, state->slot_total) ||
+        checks_bucket(bucket, state->bucket_total))
         return ERR_ARG;
-    if (bucket < BUCKETS_ALL || bucket >= state->bucket_total)
-        return err_set(ERR_ARG, "there is no gradient bucket %d, only %d", bucket,
-                       state->bucket_total);
     int first = bucket == BUCKETS_ALL ? 0 : bucket;
     int end = bucket == BUCKETS_ALL ? state->bucket_total : bucket + 1;
     for (int b = first; b < end; b++)

@@ -9,26 +9,16 @@
 #include <cmocka.h>
 
 #include "common/err.h"
-#include "loader/decode.h"
-#include "loader/jpeg/decode_indexed.h"
-#include "loader/jpeg/jpeg_index.h"
 #include "loader/jpeg/jpeg_levels.h"
+#include "tests/unit/loader/decoders.h"
 #include "tests/unit/loader/jpegs.h"
 
-enum { MUTATIONS = 2500, LEVELS = CPU_AVX512 + 1, SUBJECTS = 4 };
+enum { MUTATIONS = 2500, SUBJECTS = 4 };
 
-struct fixture {
-    struct decoder *reference;
-    struct decode_indexed *indexed[LEVELS];
-    int levels;
-    struct jpeg_indexer *indexer;
-    struct jpeg_bytes subject[SUBJECTS];
-    uint64_t seed;
-};
+static struct jpeg_bytes subjects[SUBJECTS];
 
 static int set_up(void **state)
 {
-    static struct fixture fixture;
     static const struct jpeg_recipe recipes[SUBJECTS] = {
         {.width = 61, .height = 45, .components = 3, .quality = 85, .noise = 40},
         {.width = 75,
@@ -42,33 +32,19 @@ static int set_up(void **state)
         {.width = 70, .height = 40, .components = 3, .h = {2}, .quality = 90, .restart_mcus = 3},
         {.width = 50, .height = 50, .components = 1, .quality = 98, .noise = 255},
     };
-    fixture = (struct fixture){.seed = testing_seed()};
-    if (decoder_open(&fixture.reference) || jpeg_indexer_open(&fixture.indexer))
+    if (decoders_open(state))
         return -1;
-    for (int level = 0; level <= (int)cpu_level(); level++, fixture.levels++)
-        if (decode_indexed_open(&fixture.indexed[level], (enum cpu_level)level))
-            return -1;
+    struct fixture *fixture = *state;
     for (int i = 0; i < SUBJECTS; i++)
-        fixture.subject[i] = jpegs_make(&recipes[i], &fixture.seed);
-    *state = &fixture;
+        subjects[i] = jpegs_make(&recipes[i], &fixture->seed);
     return 0;
 }
 
 static int tear_down(void **state)
 {
-    struct fixture *fixture = *state;
-    decoder_close(fixture->reference);
-    jpeg_indexer_close(fixture->indexer);
-    for (int level = 0; level < fixture->levels; level++)
-        decode_indexed_close(fixture->indexed[level]);
     for (int i = 0; i < SUBJECTS; i++)
-        free(fixture->subject[i].data);
-    return 0;
-}
-
-static uint32_t below(struct fixture *fixture, uint32_t count)
-{
-    return (uint32_t)(testing_random(&fixture->seed) % count);
+        free(subjects[i].data);
+    return decoders_close(state);
 }
 
 static struct jpeg_bytes copy_of(const uint8_t *data, size_t count)
@@ -153,7 +129,7 @@ static void test_mutated_files(void **state)
     struct fixture *fixture = *state;
     int taken = 0;
     for (int i = 0; i < MUTATIONS; i++) {
-        struct jpeg_bytes *subject = &fixture->subject[i % SUBJECTS];
+        struct jpeg_bytes *subject = &subjects[i % SUBJECTS];
         struct jpeg_bytes jpeg = mutate(fixture, subject->data, subject->count, 0);
         taken += check_file(fixture, jpeg);
         free(jpeg.data);
@@ -182,7 +158,7 @@ static int try_regions(struct fixture *fixture, struct jpeg_bytes jpeg, struct j
 static void check_still_sane(struct fixture *fixture)
 {
     for (int i = 0; i < SUBJECTS; i++)
-        assert_true(check_file(fixture, fixture->subject[i]));
+        assert_true(check_file(fixture, subjects[i]));
 }
 
 static struct jpeg_bytes index_of(struct fixture *fixture, struct jpeg_bytes jpeg, uint32_t mcus)
@@ -202,7 +178,7 @@ static void test_mutated_indexes(void **state)
     struct fixture *fixture = *state;
     int failed = 0;
     for (int i = 0; i < MUTATIONS; i++) {
-        struct jpeg_bytes jpeg = fixture->subject[i % SUBJECTS];
+        struct jpeg_bytes jpeg = subjects[i % SUBJECTS];
         struct jpeg_bytes good = index_of(fixture, jpeg, below(fixture, 5));
         /* half of them with the header left alone */
         struct jpeg_bytes bad =
@@ -220,7 +196,7 @@ static void test_random_indexes(void **state)
 {
     struct fixture *fixture = *state;
     for (int i = 0; i < MUTATIONS; i++) {
-        struct jpeg_bytes jpeg = fixture->subject[i % SUBJECTS];
+        struct jpeg_bytes jpeg = subjects[i % SUBJECTS];
         struct jpeg_bytes index = index_of(fixture, jpeg, below(fixture, 4));
         for (size_t at = JPEG_INDEX_HEADER_BYTES; at < index.count; at++)
             if (i % 3 == 0 || at % 8 < 2) /* all bits, or positions near the truth */
@@ -236,7 +212,7 @@ static void test_stale_indexes(void **state)
 {
     struct fixture *fixture = *state;
     for (int i = 0; i < MUTATIONS; i++) {
-        struct jpeg_bytes *subject = &fixture->subject[i % SUBJECTS];
+        struct jpeg_bytes *subject = &subjects[i % SUBJECTS];
         struct jpeg_bytes index = index_of(fixture, *subject, below(fixture, 5));
         struct jpeg_bytes jpeg = mutate(fixture, subject->data, subject->count, 0);
         try_regions(fixture, jpeg, index);

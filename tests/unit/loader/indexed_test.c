@@ -7,48 +7,8 @@
 #include <cmocka.h>
 
 #include "common/err.h"
-#include "loader/decode.h"
-#include "loader/jpeg/decode_indexed.h"
-#include "loader/jpeg/jpeg_index.h"
+#include "tests/unit/loader/decoders.h"
 #include "tests/unit/loader/jpegs.h"
-
-enum { LEVELS = CPU_AVX512 + 1 };
-
-struct fixture {
-    struct decoder *reference;
-    struct decode_indexed *indexed[LEVELS];
-    int levels;
-    struct jpeg_indexer *indexer;
-    uint64_t seed;
-};
-
-static int set_up(void **state)
-{
-    static struct fixture fixture;
-    fixture = (struct fixture){.seed = testing_seed()};
-    if (decoder_open(&fixture.reference) || jpeg_indexer_open(&fixture.indexer))
-        return -1;
-    for (int level = 0; level <= (int)cpu_level(); level++, fixture.levels++)
-        if (decode_indexed_open(&fixture.indexed[level], (enum cpu_level)level))
-            return -1;
-    *state = &fixture;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    struct fixture *fixture = *state;
-    decoder_close(fixture->reference);
-    jpeg_indexer_close(fixture->indexer);
-    for (int level = 0; level < fixture->levels; level++)
-        decode_indexed_close(fixture->indexed[level]);
-    return 0;
-}
-
-static uint32_t below(struct fixture *fixture, uint32_t count)
-{
-    return (uint32_t)(testing_random(&fixture->seed) % count);
-}
 
 /* Samples of the plane that the region needs lie in what was decoded, and are the reference's. */
 static void check_plane(const struct plane *plane, const struct plane *whole,
@@ -415,5 +375,5 @@ int main(void)
         cmocka_unit_test(test_index_is_small_and_the_same_every_time),
         cmocka_unit_test(test_wrong_arguments),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, decoders_open, decoders_close);
 }

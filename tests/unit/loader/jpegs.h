@@ -30,8 +30,12 @@ struct jpeg_recipe {
     int noise; /* amplitude 0..255 over a smooth picture */
 };
 
-static inline void jpegs_set_up(struct jpeg_compress_struct *info, const struct jpeg_recipe *recipe)
+/* info->err is set. data, count: as jpeg_mem_dest fills them. */
+static inline void jpegs_begin(struct jpeg_compress_struct *info, const struct jpeg_recipe *recipe,
+                               unsigned char **data, unsigned long *count)
 {
+    jpeg_create_compress(info);
+    jpeg_mem_dest(info, data, count);
     info->image_width = recipe->width;
     info->image_height = recipe->height;
     info->input_components = recipe->components;
@@ -71,9 +75,7 @@ static inline struct jpeg_bytes jpegs_make(const struct jpeg_recipe *recipe, uin
     unsigned long count = 0;
     info.err = jpeg_std_error(&errors);
     errors.emit_message = jpegs_say_nothing;
-    jpeg_create_compress(&info);
-    jpeg_mem_dest(&info, &data, &count);
-    jpegs_set_up(&info, recipe);
+    jpegs_begin(&info, recipe, &data, &count);
     if (recipe->separate_scans) {
         info.scan_info = separate;
         info.num_scans = 3;
@@ -113,9 +115,7 @@ static inline struct jpeg_bytes jpegs_make_extreme(const struct jpeg_recipe *rec
     unsigned long count = 0;
     info.err = jpeg_std_error(&errors);
     errors.emit_message = jpegs_say_nothing;
-    jpeg_create_compress(&info);
-    jpeg_mem_dest(&info, &data, &count);
-    jpegs_set_up(&info, recipe);
+    jpegs_begin(&info, recipe, &data, &count);
     info.optimize_coding = TRUE;
     unsigned table[64];
     for (int i = 0; i < 64; i++)

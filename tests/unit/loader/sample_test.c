@@ -12,6 +12,7 @@
 #include "loader/crop.h"
 #include "loader/render.h"
 #include "proto/order.h"
+#include "tests/unit/baseline_spec.h"
 #include "tests/unit/loader/stores.h"
 
 enum { SIZE = 16, VALUES = SIZE * SIZE * 3, CHUNK = 4 };
@@ -34,23 +35,7 @@ static int close_both(void **state)
 
 static struct spec training_spec(void)
 {
-    return (struct spec){.store = "train",
-                         .seed = 21,
-                         .order = SPEC_ORDER_SHUFFLED,
-                         .channels = 3,
-                         .crop = SPEC_CROP_RRC,
-                         .flip = 1,
-                         .jitter = SPEC_JITTER_HSV,
-                         .size_px = SIZE,
-                         .chunk_size = CHUNK,
-                         .area_min = 0.08f,
-                         .area_max = 1,
-                         .aspect_min = 0.75f,
-                         .aspect_max = 4.f / 3,
-                         .jitter_strength = {0.4f, 0.4f, 0.4f},
-                         .pca_sigma = 0.1f,
-                         .mean = {123.68f, 116.779f, 103.939f},
-                         .std = {58.393f, 57.12f, 57.375f}};
+    return baseline_spec(21, SIZE, CHUNK);
 }
 
 static struct spec validation_spec(void)

@@ -13,6 +13,7 @@
 #include "common/err.h"
 #include "common/file.h"
 #include "proto/recipe.h"
+#include "tests/unit/baseline_spec.h"
 #include "tests/unit/testing.h"
 
 static struct recipe recipe;
@@ -85,26 +86,7 @@ static void test_lr_scales(void **state)
 
 static void test_baseline_train_spec(void **state)
 {
-    const struct spec want = {
-        .store = "train",
-        .seed = 9,
-        .order = SPEC_ORDER_SHUFFLED,
-        .channels = 3,
-        .crop = SPEC_CROP_RRC,
-        .flip = 1,
-        .jitter = SPEC_JITTER_HSV,
-        .size_px = 224,
-        .chunk_size = 8,
-        .area_min = 0.08f,
-        .area_max = 1,
-        .aspect_min = 0.75f,
-        .aspect_max = 4.0f / 3,
-        .jitter_strength = {0.4f, 0.4f, 0.4f},
-        .pca_sigma = 0.1f,
-        .mean = {123.68f, 116.779f, 103.939f},
-        .std = {58.393f, 57.12f, 57.375f},
-    };
-    assert_same(train_spec("seed = 9", 3), want);
+    assert_same(train_spec("seed = 9", 3), baseline_spec(9, 224, 8));
 }
 
 static void test_baseline_eval_spec(void **state)

@@ -11,36 +11,20 @@
 
 #include "common/err.h"
 #include "proto/spec.h"
+#include "tests/unit/baseline_spec.h"
 #include "tests/unit/testing.h"
 
 /* The paper's training stream with mixup. */
 static struct spec full(void)
 {
-    return (struct spec){
-        .store = "train",
-        .seed = 0x0102030405060708,
-        .order = SPEC_ORDER_SHUFFLED,
-        .channels = 3,
-        .crop = SPEC_CROP_RRC,
-        .aspect = SPEC_ASPECT_LOG,
-        .flip = 1,
-        .jitter = SPEC_JITTER_HSV,
-        .mixup_lam = SPEC_LAM_BATCH,
-        .wire = SPEC_WIRE_UINT8,
-        .size_px = 224,
-        .chunk_size = 8,
-        .chunks_per_batch = 32,
-        .mixup_off_epoch = 180,
-        .area_min = 0.08f,
-        .area_max = 1,
-        .aspect_min = 0.75f,
-        .aspect_max = 4.0f / 3,
-        .jitter_strength = {0.4f, 0.4f, 0.4f},
-        .pca_sigma = 0.1f,
-        .mean = {123.68f, 116.779f, 103.939f},
-        .std = {58.393f, 57.12f, 57.375f},
-        .mixup_alpha = 0.2f,
-    };
+    struct spec spec = baseline_spec(0x0102030405060708, 224, 8);
+    spec.aspect = SPEC_ASPECT_LOG;
+    spec.mixup_lam = SPEC_LAM_BATCH;
+    spec.wire = SPEC_WIRE_UINT8;
+    spec.chunks_per_batch = 32;
+    spec.mixup_off_epoch = 180;
+    spec.mixup_alpha = 0.2f;
+    return spec;
 }
 
 /* The validation stream of small grey images. */
