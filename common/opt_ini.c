@@ -95,8 +95,8 @@ static int on_key(void *opaque, const char *section, const char *key, const char
     return code == 0;
 }
 
-int opt_read_text(struct opt_section *sections, size_t count, struct opt_memory *memory,
-                  const char *text, const char *name, const char *const *foreign_keys)
+static int read_text(struct opt_section *sections, size_t count, struct opt_memory *memory,
+                     const char *text, const char *name, const char *const *foreign_keys)
 {
     struct reader reader = {sections, count, memory, foreign_keys, name, text};
 #ifdef HAVE_INI_MAX_LINE
@@ -124,7 +124,7 @@ int opt_read_file(struct opt_section *sections, size_t count, struct opt_memory 
     if (strlen((const char *)text) != bytes)
         code = err_set(ERR_ARG, "'%s' is not a text file", path);
     else
-        code = opt_read_text(sections, count, memory, (const char *)text, path, foreign_keys);
+        code = read_text(sections, count, memory, (const char *)text, path, foreign_keys);
     free(text);
     return code;
 }
@@ -134,7 +134,7 @@ int opt_read_ini_text(struct opt_section *section, struct opt_memory *memory, co
 {
     struct opt_section readable = *section;
     readable.in_recipe = true;
-    return opt_read_text(&readable, 1, memory, text, name, foreign_keys);
+    return read_text(&readable, 1, memory, text, name, foreign_keys);
 }
 
 int opt_read_ini(struct opt_section *section, struct opt_memory *memory, const char *path,

@@ -37,8 +37,6 @@ const char *opt_nearest(const struct opt_section *sections, size_t count, const 
 
 /* Reads keys into all sections that are in_recipe and notes them; keys that another section or
  * foreign_keys knows are skipped. */
-int opt_read_text(struct opt_section *sections, size_t count, struct opt_memory *memory,
-                  const char *text, const char *name, const char *const *foreign_keys);
 int opt_read_file(struct opt_section *sections, size_t count, struct opt_memory *memory,
                   const char *path, const char *const *foreign_keys);
 

@@ -43,7 +43,7 @@ static int64_t seconds_ns(int seconds)
 
 /* ---- jobs ---- */
 
-void server_free_job(struct server *server, struct job *job)
+static void free_job(struct job *job)
 {
     read_ahead_end(job);
     buffer_give(job->buffer);
@@ -51,11 +51,11 @@ void server_free_job(struct server *server, struct job *job)
     free(job);
 }
 
-static void drop_queue(struct server *server, struct client *client)
+static void drop_queue(struct client *client)
 {
     struct job *job;
     while ((job = client_unqueue(client)))
-        server_free_job(server, job);
+        free_job(job);
 }
 
 /* Should it still read there, it will see that these are no longer the pixels of its chunk. */
@@ -73,7 +73,7 @@ void server_forget(struct server *server, struct client *client, const char *why
     if (client->greeted)
         log_info("%s: %s", client->name, why);
     client->gone = true;
-    drop_queue(server, client);
+    drop_queue(client);
     take_back_lent(client);
 }
 
@@ -85,7 +85,7 @@ void server_ban(struct server *server, struct client *client, enum frame_reason 
     client->banned = true;
     client->cut_ns = clock_ns() + CUT_MS * INT64_C(1000000);
     talk_refuse(server, client, reason, 0, what);
-    drop_queue(server, client);
+    drop_queue(client);
     take_back_lent(client);
 }
 
@@ -249,7 +249,7 @@ static bool answer(struct server *server, struct job *job)
 {
     struct client *client = job->client;
     if (client->gone || client->banned || job->work.code == ERR_STOPPED) {
-        server_free_job(server, job);
+        free_job(job);
         return true;
     }
     if (job->work.code == ERR_IO) /* a store that changes: nothing of it may be served */
@@ -259,7 +259,7 @@ static bool answer(struct server *server, struct job *job)
         talk_refuse(server, client,
                     job->work.code == ERR_DATA ? FRAME_REASON_DATA : FRAME_REASON_INTERNAL,
                     job->request.id, job->work.message);
-        server_free_job(server, job);
+        free_job(job);
         return true;
     }
     int code = send_chunk(server, job);
@@ -269,7 +269,7 @@ static bool answer(struct server *server, struct job *job)
         server_forget(server, client, "disconnected");
     else if (code != SOCK_SENT)
         log_error("%s: %s", client->name, err_message());
-    server_free_job(server, job);
+    free_job(job);
     return true;
 }
 
@@ -538,12 +538,12 @@ int server_open(struct server **out, const struct server_config *config)
         goto fail;
     print_memory(server);
     if (config->ready_file) {
-        code = file_write_atomic(config->ready_file, server_endpoint(server),
-                                 strlen(server_endpoint(server)));
+        code = file_write_atomic(config->ready_file, sock_endpoint(server->sock),
+                                 strlen(sock_endpoint(server->sock)));
         if (code)
             goto fail;
     }
-    log_info("listening on %s", server_endpoint(server));
+    log_info("listening on %s", sock_endpoint(server->sock));
     *out = server;
     return ERR_OK;
 fail:
@@ -559,17 +559,17 @@ void server_close(struct server *server)
         pool_stop(server->pool);
         struct pool_job *work;
         while ((work = pool_take(server->pool)))
-            server_free_job(server, (struct job *)work);
+            free_job((struct job *)work);
     }
     while (server->waiting) {
         struct job *next = server->waiting->next;
-        server_free_job(server, server->waiting);
+        free_job(server->waiting);
         server->waiting = next;
     }
     for (int i = 0; i < server->clients.count; i++) {
         struct job *job;
         while ((job = client_unqueue(server->clients.list[i])))
-            server_free_job(server, job);
+            free_job(job);
     }
     if (server->pool) {
         count_now(server);
@@ -590,9 +590,4 @@ void server_close(struct server *server)
         close(server->wake_fd);
     known_close(&server->known);
     free(server);
-}
-
-const char *server_endpoint(const struct server *server)
-{
-    return sock_endpoint(server->sock);
 }

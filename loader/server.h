@@ -36,6 +36,4 @@ void server_close(struct server *server); /* accepts NULL and half-opened ones *
  */
 int server_run(struct server *server);
 
-const char *server_endpoint(const struct server *server);
-
 #endif

@@ -60,6 +60,4 @@ void server_forget(struct server *server, struct client *client, const char *why
 void server_ban(struct server *server, struct client *client, enum frame_reason reason,
                 const char *what);
 
-void server_free_job(struct server *server, struct job *job);
-
 #endif

@@ -67,7 +67,8 @@ static void fill_tile_order(struct huffman *table)
     }
 }
 
-bool huffman_build(struct huffman *table, const struct jpeg_huffman_spec *spec, bool dc)
+/* False when the lengths do not make a prefix code or a DC symbol is above 15. */
+static bool build(struct huffman *table, const struct jpeg_huffman_spec *spec, bool dc)
 {
     uint32_t code = 0, index = 0;
     memset(table->fast, 0, sizeof table->fast);
@@ -109,7 +110,7 @@ static bool load(struct huffman *table, struct jpeg_huffman_spec *known, bool *r
 {
     if (*ready && memcmp(known, spec, sizeof *spec) == 0)
         return true;
-    *ready = huffman_build(table, spec, dc);
+    *ready = build(table, spec, dc);
     *known = *spec;
     return *ready;
 }

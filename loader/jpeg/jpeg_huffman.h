@@ -36,9 +36,6 @@ struct huffman {
     bool dc;
 };
 
-/* False when the lengths do not make a prefix code or a DC symbol is above 15. */
-bool huffman_build(struct huffman *table, const struct jpeg_huffman_spec *spec, bool dc);
-
 /* Both resolve the symbol at the top of the window, whose first HUFFMAN_SYMBOL_BITS bits are real.
  * A code that the table does not have gives an entry with length 0 that ends the block. */
 uint32_t huffman_slow(const struct huffman *table, uint64_t window);
