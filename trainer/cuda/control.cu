@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* What a step is told and tells: learning rate and turn before it, flags and times after it. */
 #include "trainer/cuda/launch.cuh"
 
 #include "trainer/cuda/kernels.h"

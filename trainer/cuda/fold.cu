@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Batch normalisation with running statistics, folded into the convolution before it. */
 #include "trainer/cuda/launch.cuh"
 
 #include "trainer/cuda/kernels.h"

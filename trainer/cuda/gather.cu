@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* All gradients of a micro-batch, from where the backward pass left them to their slot's place. */
 #include "trainer/cuda/launch.cuh"
 
 #include "trainer/cuda/kernels.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The forward half of a step's list of work: from the unpacked images to the logits. */
 #include "trainer/cuda/schedule_build.h"
 
 static size_t channel_bytes(const struct node *node)

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* What arrived from the loaders, as the network's input. */
 #include "trainer/cuda/launch.cuh"
 
 #include "trainer/cuda/kernels.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The fully connected layer, written to be read. */
 #include "trainer/ref/ops.h"
 
 void fc_ref_forward(real *y, const real *x, const real *weight, const real *bias,

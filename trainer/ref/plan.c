@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Which blocks of memory may share a buffer. */
 #include "trainer/ref/ref.h"
 
 /* A free buffer: the smallest that is large enough, else the largest; -1 when none is free. */
