@@ -5,7 +5,7 @@
 #   tools/ablation.sh BUILD IMAGES WORK
 # IMAGES: a folder with train/ and test/, ten class folders in each; or CIFAR-10's binary files (data_batch_1.bin ...).
 # WORK keeps stores and runs: the same command again goes on where the last one stopped.
-#   SEEDS ("0 1 2")   ROWS (all seven)   THREADS (0: all)   TEACHER (default: trained first by the recipe cifar10, in WORK/teacher)
+#   SEEDS ("0 1 2")   ROWS (all seven)   THREADS (0: all)   TEACHER (default: trained first by the recipe cifar10-teacher, in WORK/teacher)
 #   TABLE=only   prints the table of the runs that are there
 set -eu
 . "$(dirname "$0")/explain.sh"
@@ -51,7 +51,7 @@ all_runs() {
         for row in $rows; do
             local teacher=()
             case $row in distill | mixup)
-                [ "${TEACHER:-}" ] || { train teacher --recipe cifar10; TEACHER=$work/teacher/best.safetensors; }
+                [ "${TEACHER:-}" ] || { train teacher --recipe cifar10-teacher; TEACHER=$work/teacher/best.safetensors; }
                 teacher=(--teacher "$TEACHER")
                 ;;
             esac
