@@ -4,44 +4,20 @@
 # steps: the same losses on 1, 2 and 4 ranks, the same bits over kills and resumes; a rank that dies ends the others.
 #   nccl.sh BUILD_DIRECTORY
 set -eu
-build=$(cd "$1" && pwd)
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
-export OMPI_MCA_hwloc_base_binding_policy=none OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1
+. "$(dirname "$0")/job.sh"
+export OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1
 export SATCHEL_MODULES=$build/tests/vgpu:$build/trainer
-work=$(mktemp -d)
-mkfifo "$work/pause"
-say() { echo "nccl.sh: $*"; }
-fail() {
-    say "FAILED: $*"
-    tail -n 20 "$work"/*.log >&2 || true
-    exit 1
-}
 leave() {
     local process
     for process in $(pgrep -f -- "--out $work/" || true); do kill -9 "$process" 2>/dev/null || true; done
     rm -rf "$work"
 }
 trap leave EXIT
-await() { # SECONDS COMMAND...: until the command succeeds
-    local end=$((SECONDS + $1))
-    shift
-    until "$@"; do
-        [ "$SECONDS" -lt "$end" ] || return 1
-        read -r -t 0.05 <>"$work/pause" || true
-    done
-}
 steps=12
 trainer=("$build/trainer/satchel-trainer" --loaders synthetic --device cuda --precision fp16 --model resnet8d-w8 --size 16
     --resize-short 16 --total-batch 16 --micro-batch 4 --epochs 1 --lr 0.02 --warmup-epochs 0 --threads 1 --check-ranks 4
     --max-steps $steps)
-train() { # RANKS RUN OPTION...
-    local ranks=$1 run=$work/$2
-    shift 2
-    mpirun -n "$ranks" "${trainer[@]}" --out "$run" "$@" >>"$run.log" 2>&1
-}
 losses_of() { sed -nE 's/.*"event":"step","step":([0-9]+).*"loss":([^,]*).*/\1 \2/p' "$work/$1/metrics.jsonl"; }
-hash_of() { sha256sum "$work/$1/last.safetensors" | cut -d' ' -f1; }
-steps_done() { [ -f "$work/$1/metrics.jsonl" ] && [ "$(grep -c '"event":"step"' "$work/$1/metrics.jsonl")" -ge "$2" ]; }
 
 "${trainer[@]}" --out "$work/one" >"$work/one.log" 2>&1 || fail "one rank"
 for ranks in 2 4; do

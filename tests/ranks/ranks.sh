@@ -6,21 +6,11 @@
 #   KILLS   how many runs of 4 ranks lose one by kill -9, every other one its loader as well (default 2)
 #   STEPS   of a run (default 50)
 set -eu
-build=$(cd "$1" && pwd)
+. "$(dirname "$0")/job.sh"
 kills=${KILLS:-2} steps=${STEPS:-50}
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
-export OMPI_MCA_hwloc_base_binding_policy=none
 images=/usr/share/datasets/fashion-mnist
-work=$(mktemp -d)
-mkfifo "$work/pause"
 loader=
 
-say() { echo "ranks.sh: $*"; }
-fail() {
-    say "FAILED: $*"
-    tail -n 20 "$work"/*.log >&2 || true
-    exit 1
-}
 kill_loader() {
     kill -9 "$loader" 2>/dev/null || true
     wait "$loader" 2>/dev/null || true
@@ -31,15 +21,6 @@ leave() {
     rm -rf "$work"
 }
 trap leave EXIT
-# await SECONDS COMMAND...: until the command succeeds.
-await() {
-    local end=$((SECONDS + $1))
-    shift
-    until "$@"; do
-        [ "$SECONDS" -lt "$end" ] || return 1
-        read -r -t 0.05 <>"$work/pause" || true
-    done
-}
 
 # The first N samples of Fashion-MNIST as a store: subset NAME PREFIX N
 subset() {
@@ -78,13 +59,6 @@ augment = crop
 EOF
 trainer=("$build/trainer/satchel-trainer" --loaders "ipc://$work/loader.sock" --recipe "$work/small.ini" --threads 1
     --check-ranks 10 --max-steps "$steps")
-# train RANKS RUN OPTION...: the exit status is mpirun's.
-train() {
-    local ranks=$1 run=$work/$2
-    shift 2
-    mpirun -n "$ranks" "${trainer[@]}" --out "$run" "$@" >>"$run.log" 2>&1
-}
-hash_of() { sha256sum "$work/$1/last.safetensors" | cut -d' ' -f1; }
 lines_of() { # metrics without what differs from run to run
     sed -E 's/,"(images_per_second|wait_share|seconds)":[^,}]*//g' "$work/$1/metrics.jsonl"
 }
@@ -92,7 +66,6 @@ assert_quiet() {
     [ "$(hash_of "$1")" = "$(hash_of quiet)" ] || fail "$1: the weights are not the quiet run's"
     [ "$(lines_of "$1")" = "$(lines_of quiet)" ] || fail "$1: the metrics are not the quiet run's"
 }
-steps_done() { [ -f "$work/$1/metrics.jsonl" ] && [ "$(grep -c '"event":"step"' "$work/$1/metrics.jsonl")" -ge "$2" ]; }
 no_process() { ! pgrep -f -- "--out $work/$1" >/dev/null; }
 
 subset train train 1000
