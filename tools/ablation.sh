@@ -46,7 +46,7 @@ train() {
 all_runs() {
     pack train train 'data_batch_[1-5].bin'
     pack val test 'test_batch.bin' --classes-of "$work/train.lmdb"
-    start_loader "$build" "$work"
+    start_loader "$build" "$work" --data "val=$work/val.lmdb"
     for seed in $seeds; do
         for row in $rows; do
             local teacher=()

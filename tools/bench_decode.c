@@ -293,6 +293,7 @@ int main(int argc, char **argv)
     int code = opt_parse(&program, argc, argv);
     if (!code && !program.finished)
         code = run(&bench, &program, &values);
+    int status = opt_end(&program, code); /* first: closing may fail as well */
     bench_close(&bench);
-    return opt_end(&program, code);
+    return status;
 }

@@ -311,6 +311,7 @@ int main(int argc, char **argv)
         if (!code)
             print(&bench, program.json_wanted);
     }
+    int status = opt_end(&program, code); /* first: closing may fail as well */
     close_bench(&bench);
-    return opt_end(&program, code);
+    return status;
 }

@@ -9,6 +9,7 @@
 #   COMPARE_WORK  where everything goes (default: a temporary directory)
 set -eu
 . "$(dirname "$0")/explain.sh"
+. "$(dirname "$0")/start_loader.sh"
 cd "$(dirname "$0")/.."
 build=$(cd "${1:-build}" && pwd)
 steps=${STEPS:-100} warm=${WARM:-220} batch=${BATCH:-32} images=${IMAGES:-1000}
@@ -19,12 +20,8 @@ data=/usr/share/datasets/fashion-mnist
 }
 work=${COMPARE_WORK:-$(mktemp -d)}
 mkdir -p "$work"
-loader=
 finish() {
-    if [ -n "$loader" ]; then
-        kill "$loader" 2>/dev/null || true
-        wait "$loader" 2>/dev/null || true
-    fi
+    stop_loader
     [ -n "${COMPARE_WORK:-}" ] || rm -rf "$work"
 }
 trap finish EXIT
@@ -37,15 +34,8 @@ for part in train:train val:t10k; do
         --class-names recipes/fashion-mnist.names --split "${part%:*}" --out "$store" >"$work/pack.log" 2>&1 ||
         { cat "$work/pack.log" >&2; exit 1; }
 done
-: >"$work/loader.log"
 # No val: evaluating 10,000 images on the double would take longer than the steps.
-"$build/loader/satchel-loader" --data "train=$work/train.lmdb" --bind "ipc://$work/loader" --workers 1 \
-    2>"$work/loader.log" &
-loader=$!
-until [ -S "$work/loader" ]; do
-    kill -0 "$loader" 2>/dev/null || { cat "$work/loader.log" >&2; exit 1; }
-    sleep 0.1
-done
+start_loader "$build" "$work"
 
 # train NAME BATCH STEPS LR OPTION...
 train() {

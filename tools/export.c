@@ -268,6 +268,7 @@ int main(int argc, char **argv)
     int code = opt_parse(&export.program, argc, argv);
     if (!code && !export.program.finished)
         code = run(&export);
+    int status = opt_end(&export.program, code); /* first: closing may fail as well */
     close_all(&export);
-    return opt_end(&export.program, code);
+    return status;
 }

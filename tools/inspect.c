@@ -385,6 +385,7 @@ int main(int argc, char **argv)
                    : values.replay     ? replay(store, &values, &recipe, program.json_wanted)
                                        : report(store, &values, program.json_wanted);
     }
+    int status = opt_end(&program, code); /* first: closing may fail as well */
     store_close(store);
-    return opt_end(&program, code);
+    return status;
 }

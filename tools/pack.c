@@ -417,6 +417,7 @@ int main(int argc, char **argv)
         if (!code)
             code = pack(&values, source, program.json_wanted);
     }
+    int status = opt_end(&program, code); /* first: closing may fail as well */
     source_close(source);
-    return opt_end(&program, code);
+    return status;
 }

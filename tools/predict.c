@@ -428,6 +428,7 @@ int main(int argc, char **argv)
     int code = opt_parse(&predict.program, argc, argv);
     if (!code && !predict.program.finished)
         code = predict_images(&predict);
+    int status = opt_end(&predict.program, code); /* first: closing may fail as well */
     close_all(&predict);
-    return opt_end(&predict.program, code);
+    return status;
 }

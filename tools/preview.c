@@ -255,6 +255,7 @@ int main(int argc, char **argv)
         if (!code)
             code = preview(store, &values, &recipe);
     }
+    int status = opt_end(&program, code); /* first: closing may fail as well */
     store_close(store);
-    return opt_end(&program, code);
+    return status;
 }

@@ -52,7 +52,7 @@ pack() {
 pack train
 pack val --classes-of "$work/train.lmdb"
 
-start_loader "$build" "$work"
+start_loader "$build" "$work" --data "val=$work/val.lmdb"
 
 # run NAME WHAT OPTION...
 run() {
