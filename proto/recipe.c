@@ -12,8 +12,10 @@
 
 static const struct opt options[] = {
     {"model", OPT_STRING, FIELD(model), .fallback = "resnet50a", .value_name = "NAME",
-     .help = "the network: resnet{10,18,34,50,101,152}{a,b,c,d}; for small images "
-             "resnet{8,14,20,26,32,44,56}{b,d}; without a letter b; with -wN behind it of width N"},
+     .help =
+         "the network: resnet{10,18,34,50,101,152}{a,b,c,d}, with -small behind it of a 3x3 stem; "
+         "for small images resnet{8,14,20,26,32,44,56}{b,d}; without a letter b; with -wN at "
+         "the end of width N"},
     {"total-batch", OPT_INT, FIELD(total_batch), .fallback = "256", .min = 1, .max = 1 << 24,
      .help = "images a step, over all ranks"},
     {"micro-batch", OPT_INT, FIELD(micro_batch), .fallback = "32", .min = 1, .max = 1 << 20,
