@@ -3,9 +3,9 @@
  * Told apart by their first lines; blank lines and lines that begin with # are left out:
  *
  *   two columns    FILE CLASS, separated by white space; the class is the last word
- *   im2rec's .lst  INDEX <tab> LABEL <tab> FILE, the label a whole number, perhaps written
- * "3.000000" csv            FILE,CLASS... with or without a heading; of the second field the first
- * word counts (LOC_val_solution.csv: "n03995372 85 1 499 272")
+ *   im2rec's .lst  INDEX <tab> LABEL <tab> FILE, the label a whole number or like 3.000000
+ *   csv            FILE,CLASS... with or without a heading; the second field's first word counts
+ *                  (LOC_val_solution.csv: "n03995372 85 1 499 272")
  *
  * Classes are ids or, where every one in the file is a number, numbers from 0. A file of nothing
  * but numbers is refused: ImageNet's devkit has one, whose numbers are not places in the sorted

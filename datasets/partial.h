@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The record that stands in the meta record's place while a store is being written: how far the
- * writer came. docs/format.md has its bytes. */
+ * writer came. partial.c has its bytes; docs/format.md says only how to know it. */
 #ifndef DATASETS_PARTIAL_H
 #define DATASETS_PARTIAL_H
 
