@@ -35,6 +35,9 @@ $found"
 }
 forbid 'trainer/' 'common proto datasets loader' 'only the trainer and tools include trainer/'
 forbid 'loader/' 'common proto datasets trainer' 'only the loader and tools include loader/'
+forbid '(proto|loader|trainer)/' 'datasets' 'datasets/ stands on common/ alone'
+forbid 'datasets/' 'trainer' 'the trainer knows no stores'
+forbid 'tools/' 'common proto datasets loader trainer' 'nothing includes tools/'
 forbid 'lmdb\.h' 'common proto loader trainer tools' 'only datasets/ touches LMDB'
 forbid 'zmq\.h' 'common datasets loader trainer tools' 'only proto/ touches ZeroMQ'
 forbid '(oneapi|dnnl)' 'common proto datasets loader tools trainer/model trainer/ref' 'only trainer/dnnl/ sees oneDNN'
