@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The documentation against the tree: every block names its language; every block of commands (sh) says in the line above which
 # script runs it, "<!-- run by SCRIPT -->", or why none does, "<!-- not run by a test: REASON -->"; programs have the options
-# that are written behind them; files, folders and tests that are named exist; tools/*.sh answer --help.
+# that are written behind them; files, folders and headings that are named exist; tools/*.sh answer --help.
 #   docs.sh SOURCE_ROOT FOLDER_OF_PROGRAMS...
 set -u
 cd "$1" || exit 1
@@ -73,9 +73,16 @@ sed 's/: /\n/; s/NAME\|TARGET/*/g' "$work/commands" | grep -oE '(^|[ `("])(commo
         ls -d ${path%.} >/dev/null 2>&1 || echo "the documentation names $path, which is not there"
     done >"$work/found"
 [ ! -s "$work/found" ] || complain "$(cat "$work/found")"
+anchors() { # FILE: what its headings are called in links
+    grep '^#' "$1" | sed 's/^#* //' | tr '[:upper:]' '[:lower:]' | sed 's/[^a-z0-9 _-]//g; s/ /-/g'
+}
 for page in $pages; do
     grep -oE '\]\([^)#: ]+[)#]' "$page" | sed 's/^](//; s/.$//' | while read -r link; do
         [ -e "$(dirname "$page")/$link" ] || echo "$page: link to $link, which is not there"
+    done
+    grep -oE '\]\([^) :]*#[^)]+\)' "$page" | sed 's/^](//; s/)$//' | while read -r link; do
+        file=${link%%#*}
+        anchors "${file:+$(dirname "$page")/}${file:-$page}" | grep -qxF -- "${link#*#}" || echo "$page: link to $link, a heading that is not there"
     done
 done >"$work/found"
 [ ! -s "$work/found" ] || complain "$(cat "$work/found")"
