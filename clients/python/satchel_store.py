@@ -8,6 +8,7 @@
 
 Needs the package lmdb; with xxhash every checksum is verified, and Store.compute_fingerprint() works.
 """
+import os
 import struct
 from collections import namedtuple
 
@@ -71,15 +72,31 @@ def _check(sum_bytes, data, what):
         raise StoreError("%s: checksum does not match" % what)
 
 
+def _check_head(path):
+    """LMDB divides by the page size that it finds."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(44)
+    except OSError as error:
+        raise StoreError("%s: %s" % (path, error.strerror)) from None
+    magic, size = struct.unpack("<16xI20xI", head) if len(head) == 44 else (0, 0)
+    if magic != 0xBEEFC0DE or not 512 <= size <= 32768 or size & (size - 1):
+        raise StoreError("%s: not a store" % path)
+
+
 class Store:
     def __init__(self, path):
         self.path = path
         if str(path).endswith(".partial"):
             raise StoreError("%s: packing did not finish" % path)
+        _check_head(path)
         try:
             self._env = lmdb.open(path, subdir=False, readonly=True, lock=False)
         except lmdb.Error as error:
             raise StoreError("%s: %s" % (path, error)) from None
+        if (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"] > os.path.getsize(path):
+            self._env.close()
+            raise StoreError("%s: truncated" % path)
         self._txn = self._env.begin(buffers=True)
         self._read_meta()
 

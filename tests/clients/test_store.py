@@ -86,6 +86,20 @@ def check_damage(directory, path, expected):
             assert "record 3" in str(error), error
 
 
+def check_cut(directory, path):
+    """Any length but the whole is refused before LMDB reads behind the end, which would end the process."""
+    data = read(path)
+    cut = os.path.join(directory, "cut.lmdb")
+    for length in (0, 43, 44, 4096, len(data) // 2, len(data) - 4096, len(data) - 1):
+        with open(cut, "wb") as file:
+            file.write(data[:length])
+        try:
+            Store(cut)
+            raise AssertionError("%d of %d bytes are taken" % (length, len(data)))
+        except StoreError:
+            pass
+
+
 def check_raw(directory):
     """CIFAR's form: one label byte, then planes."""
     records = [(i * 7 % 10, bytes((i + j) & 255 for j in range(3072))) for i in range(20)]
@@ -103,4 +117,5 @@ def check_raw(directory):
 with tempfile.TemporaryDirectory() as scratch:
     packed, wanted = check_jpegs(scratch)
     check_damage(scratch, packed, wanted)
+    check_cut(scratch, packed)
     check_raw(scratch)
