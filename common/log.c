@@ -3,6 +3,7 @@
 #include "common/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -22,8 +23,20 @@ static atomic_bool verbose, quiet;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static bool line_stands; /* lock: an unfinished line is on the terminal */
 
+/* A standard descriptor that the caller closed would go to the next file that is opened, and lines
+ * of the log would end up in a store. Opened the wrong way round, so that using it is an error. */
+static void fill_standard_descriptors(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        /* open() takes the lowest that is free: this one. */
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd ? O_RDONLY : O_WRONLY) < 0)
+            return;
+    }
+}
+
 void log_open(const char *program)
 {
+    fill_standard_descriptors();
     program_name = program;
 }
 

@@ -11,7 +11,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The name in front of every line; a string literal or one that outlives the program. */
+/* Every program's first call. The name in front of every line; a string literal or one that
+ * outlives the program. Standard descriptors that are closed are filled, so that no file becomes
+ * one. */
 void log_open(const char *program);
 
 /* log_verbose lines appear only when this is on (default off). */
