@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The command line. Options are collected first and applied after the recipe file, so that they
  * win. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -271,8 +272,20 @@ void opt_release(struct opt_program *program)
     program->positional_count = 0;
 }
 
+int opt_flush(const struct opt_program *program)
+{
+    errno = 0; /* stays so when the stream failed earlier: why is no longer known */
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return 0;
+    if (program->finished && errno == EPIPE)
+        return 0;
+    return err_set(ERR_IO, "cannot write to standard output%s%s", errno ? ": " : "",
+                   errno ? strerror(errno) : "");
+}
+
 int opt_end(struct opt_program *program, int code)
 {
+    code = code ? code : opt_flush(program);
     if (code)
         log_error("%s", err_message());
     opt_release(program);

@@ -102,8 +102,12 @@ struct opt_program {
 int opt_parse(struct opt_program *program, int argc, char **argv);
 void opt_release(struct opt_program *program);
 
-/* How a program ends: says what went wrong when code is not 0, releases, and returns the exit
- * status. */
+/* Sends off what was printed to stdout. ERR_IO when it cannot be written; but who reads --help from
+ * a pipe may leave after the first lines. */
+int opt_flush(const struct opt_program *program);
+
+/* How a program ends: opt_flush, says what went wrong when code is not 0, releases, and returns the
+ * exit status. */
 int opt_end(struct opt_program *program, int code);
 
 /* Fills a section's values from its fallbacks alone. Strings point to literals. */

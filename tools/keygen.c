@@ -20,8 +20,6 @@ static int run(const char *directory, const char *name)
                "%s/%s.pub  public: goes to the hosts that %s talks to (--allow, --server-keys)\n"
                "public key %s\n",
                directory, name, name, directory, name, name, text);
-        if (fflush(stdout) != 0)
-            code = err_set(ERR_IO, "cannot write to standard output");
     }
     key_pair_wipe(&pair);
     return code;

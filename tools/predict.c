@@ -394,8 +394,6 @@ static int predict_images(struct predict *predict)
         code = steps[i](predict);
     if (!code)
         print_summary(predict);
-    if (!code && fflush(stdout) != 0)
-        code = err_set(ERR_IO, "cannot write to standard output");
     if (!code && predict->damaged == predict_input_count(predict->input))
         code = err_set(ERR_DATA, "none of the images could be read");
     return code;

@@ -375,8 +375,7 @@ int main(int argc, char **argv)
     int code = options_parse(&job.options, argc, argv);
     if (!code && !job.options.program.finished)
         code = run(&job);
-    if (!code && fflush(stdout) != 0)
-        code = err_set(ERR_IO, "cannot write to standard output");
+    code = code ? code : opt_flush(&job.options.program);
     if (code == ERR_STOPPED)
         log_info("%s", err_message());
     else if (code && !(job.comm && job.comm->silent))

@@ -36,6 +36,13 @@ head -c 5000 two.lmdb >cut.lmdb
 head -c 5000 $weights >cut.safetensors
 echo hello >hello.txt
 
+# Nothing of the log or the results gets into a file when standard descriptors are closed.
+satchel-pack --source folder pictures --out one2.lmdb <&- >&- 2>&- && fail "results went nowhere, status 0"
+cmp -s one.lmdb one2.lmdb || fail "the store has other bytes when standard descriptors are closed"
+wrong 1 'standard output: No space left' sh -c 'satchel-inspect one.lmdb >/dev/full'
+wrong 1 'standard output: No space left' sh -c 'satchel-preview one.lmdb --size 32 --total-batch 2 --micro-batch 2 --out x.png >/dev/full'
+wrong 1 'standard output: No space left' sh -c 'satchel-pack --help >/dev/full'
+
 wrong 2 'too few arguments' satchel-pack
 wrong 2 "is not one of imagenet-tar|" satchel-pack --source fodler pictures --out x.lmdb
 wrong 2 "did you mean '--source'?" satchel-pack --sorce folder pictures --out x.lmdb
