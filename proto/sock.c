@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 #include <zmq.h>
@@ -154,6 +155,14 @@ static bool ipc_in_use(const char *endpoint)
     return used;
 }
 
+/* ZeroMQ removes what lies at an ipc path before it listens there, be it a store. */
+static bool ipc_is_file(const char *endpoint)
+{
+    struct stat status;
+    return strncmp(endpoint, "ipc://", 6) == 0 && lstat(endpoint + 6, &status) == 0 &&
+           !S_ISSOCK(status.st_mode);
+}
+
 static int open_monitor(struct sock *sock, struct sock_context *context, int events)
 {
     char name[48];
@@ -218,6 +227,9 @@ int sock_bind(struct sock **out, struct sock_context *context, const char *endpo
     struct sock *sock;
     if (ipc_in_use(endpoint))
         return err_set(ERR_IO, "cannot listen on %s: another program uses it; choose another",
+                       endpoint);
+    if (ipc_is_file(endpoint))
+        return err_set(ERR_ARG, "cannot listen on %s: a file of that name is there; choose another",
                        endpoint);
     int code = open_socket(&sock, context, endpoint, ZMQ_ROUTER);
     if (code)
