@@ -262,6 +262,13 @@ bool file_is_same(const char *a, const char *b)
            first.st_ino == second.st_ino;
 }
 
+int file_check_output(const char *output, const char *input, const char *what)
+{
+    if (output && input && file_is_same(output, input))
+        return err_set(ERR_ARG, "'%s' is %s itself: choose another name", output, what);
+    return 0;
+}
+
 int file_make_directory(const char *path)
 {
     char *prefix = strdup(path);

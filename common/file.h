@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Files written whole or not at all, and read whole. Errors: ERR_IO, ERR_NOMEM, each naming the
- * path. */
+/* Files written whole or not at all, and read whole. Errors: ERR_IO, ERR_NOMEM, ERR_ARG, each
+ * naming the path. */
 #ifndef COMMON_FILE_H
 #define COMMON_FILE_H
 
@@ -31,6 +31,10 @@ int file_read(uint8_t **data, size_t *bytes, const char *path, size_t max_bytes)
 /* True when both are there and are one file, by whatever names: what is written to one replaces the
  * other. */
 bool file_is_same(const char *a, const char *b);
+
+/* ERR_ARG when output, by whatever name, is the file input that a program reads; what says what
+ * that is: "the store". NULL for either: nothing to refuse. */
+int file_check_output(const char *output, const char *input, const char *what);
 
 /* mkdir -p. */
 int file_make_directory(const char *path);

@@ -491,12 +491,28 @@ static int open_memory(struct server *server)
                         server->probe.map ? &server->token : NULL);
 }
 
+/* The files that are written must not be those that are read. */
+static int check_outputs(const struct server *server)
+{
+    const char *const outputs[] = {server->config.metrics_file, server->config.ready_file};
+    int code = 0;
+    for (size_t i = 0; i < ARRAY_COUNT(outputs) && !code; i++) {
+        code = file_check_output(outputs[i], server->config.secret_key, "the secret key");
+        for (int j = 0; j < server->known.store_count && !code; j++)
+            code = file_check_output(outputs[i], store_path(server->known.stores[j].store),
+                                     "the store");
+    }
+    return code;
+}
+
 static int open_parts(struct server *server)
 {
     const struct server_config *config = &server->config;
     int code = check_endpoint(config);
     for (size_t i = 0; i < config->data_count && !code; i++)
         code = known_open_store(&server->known, config->data[i]);
+    if (!code)
+        code = check_outputs(server);
     if (!code)
         code = read_ahead_open(server);
     if (!code)

@@ -212,12 +212,14 @@ static int run(struct export *export)
     char mean[64], std[64];
     if (!export->values.onnx && !export->values.timm)
         return err_set(ERR_ARG, "nothing to write: give --onnx FILE or --timm FILE");
-    const char *const outputs[] = {export->values.timm, export->values.onnx};
-    for (size_t i = 0; i < ARRAY_COUNT(outputs); i++)
-        if (outputs[i] && file_is_same(outputs[i], export->program.positional[0]))
-            return err_set(ERR_ARG, "'%s' is the checkpoint itself: choose another name",
-                           outputs[i]);
-    int code = open_file(export);
+    const char *timm = export->values.timm, *onnx = export->values.onnx;
+    if (timm && onnx && strcmp(timm, onnx) == 0)
+        return err_set(ERR_ARG, "--timm and --onnx write two files: give them two names");
+    int code = file_check_output(timm, export->program.positional[0], "the checkpoint");
+    if (!code)
+        code = file_check_output(onnx, export->program.positional[0], "the checkpoint");
+    if (!code)
+        code = open_file(export);
     if (!code)
         code = write_recipe_text(export);
     if (!code && export->values.timm)

@@ -63,9 +63,9 @@ static int stdout_error(void)
 static int extract(const struct store *store, const struct values *values)
 {
     struct store_record record;
-    if (values->out && file_is_same(values->out, store_path(store)))
-        return err_set(ERR_ARG, "--out '%s' is the store itself: choose another name", values->out);
-    int code = store_read(&record, store, (uint32_t)values->extract);
+    int code = file_check_output(values->out, store_path(store), "the store");
+    if (!code)
+        code = store_read(&record, store, (uint32_t)values->extract);
     if (code)
         return code;
     if (values->out)

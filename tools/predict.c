@@ -328,6 +328,30 @@ static int open_network(struct predict *predict)
                : err_set(ERR_NOMEM, "out of memory for a batch of images");
 }
 
+/* output: NULL is fine. */
+static int check_output(const struct predict *predict, const char *output)
+{
+    const struct values *values = &predict->values;
+    const struct opt_program *program = &predict->program;
+    int code = file_check_output(output, program->positional[0], "the file of weights");
+    for (int i = 1; i < program->positional_count && !code; i++)
+        code = file_check_output(output, program->positional[i], "one of the images");
+    if (!code)
+        code = file_check_output(output, values->data, "the store");
+    if (!code)
+        code = file_check_output(output, values->classes_of, "the store of --classes-of");
+    return code ? code : file_check_output(output, values->class_names, "the file of names");
+}
+
+static int check_outputs(struct predict *predict)
+{
+    const struct values *values = &predict->values;
+    if (values->csv && values->logits && strcmp(values->csv, values->logits) == 0)
+        return err_set(ERR_ARG, "--csv and --logits write two files: give them two names");
+    int code = check_output(predict, values->csv);
+    return code ? code : check_output(predict, values->logits);
+}
+
 static int open_outputs(struct predict *predict)
 {
     const struct values *values = &predict->values;
@@ -387,8 +411,8 @@ static void close_all(struct predict *predict)
 
 static int predict_images(struct predict *predict)
 {
-    int (*const steps[])(struct predict *) = {open_file,    open_input, open_network,
-                                              open_outputs, run_all,    publish};
+    int (*const steps[])(struct predict *) = {check_outputs, open_file, open_input, open_network,
+                                              open_outputs,  run_all,   publish};
     int code = 0;
     for (size_t i = 0; i < ARRAY_COUNT(steps) && !code; i++)
         code = steps[i](predict);

@@ -71,6 +71,9 @@ wrong 2 'give keys' satchel-loader --data train=two.lmdb --bind 'tcp://*:5555'
 wrong 1 'this host has no such address' satchel-loader --data train=two.lmdb --bind tcp://192.0.2.1:5555 --insecure
 wrong 1 'this host has no such address' satchel-loader --data train=two.lmdb --bind tcp://nowhere.invalid:5555 --insecure
 wrong 2 'two stores of the name train' satchel-loader --data train=two.lmdb train=one.lmdb --bind ipc://l
+wrong 2 'a file of that name is there' satchel-loader --data train=two.lmdb --bind ipc://two.lmdb
+wrong 2 'is the store itself' satchel-loader --data train=two.lmdb --bind ipc://l --ready-file ./two.lmdb
+wrong 2 'is the store itself' satchel-loader --data train=two.lmdb --bind ipc://l --metrics-file two.lmdb
 wrong 2 '--secret-key FILE goes with --allow DIR' satchel-loader --data train=two.lmdb --bind ipc://l --secret-key keys/me.key
 wrong 1 'holds a public key, the secret one is expected' satchel-loader --data train=two.lmdb --bind ipc://l --secret-key keys/me.pub --allow keys
 chmod 644 keys/me.key
@@ -108,6 +111,12 @@ wrong 2 'classes, the network of' satchel-predict $weights pictures/a/444.jpg --
 wrong 2 'nothing to write' satchel-export $weights
 cp $weights before
 wrong 2 'is the checkpoint itself' satchel-export $weights --timm run/../$weights
+wrong 2 'give them two names' satchel-export $weights --timm x --onnx x
+wrong 2 'is the file of weights itself' satchel-predict $weights pictures/a/444.jpg --csv $weights
+wrong 2 'is one of the images itself' satchel-predict $weights pictures/a/444.jpg --logits ./pictures/a/444.jpg
+wrong 2 'is the store itself' satchel-predict $weights --data two.lmdb --csv two.lmdb
+wrong 2 'give them two names' satchel-predict $weights --data two.lmdb --csv x --logits x
+wrong 2 'is a file of the run itself' satchel-report run --out run/last.safetensors
 cmp -s before $weights || fail "the checkpoint is another"
 wrong 1 'is not the directory of a run' satchel-report empty
 wrong 1 "cannot write 'nowhere/r.html'" satchel-report run --out nowhere/r.html

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* satchel-report: how one run went, or several side by side, as a page that a browser opens from
  * the disk. */
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -105,10 +106,27 @@ static int write_report(const struct report *report, const char *path)
     return code;
 }
 
+/* Neither what the page is made of nor what the run goes on from may be replaced by it. */
+static int check_out(const char *out, const struct opt_program *program, const char *store)
+{
+    static const char *const names[] = {"recipe.ini", "metrics.jsonl", "best.predictions",
+                                        "best.safetensors", "last.safetensors"};
+    int code = file_check_output(out, store, "the store");
+    for (int i = 0; i < program->positional_count; i++)
+        for (size_t j = 0; j < ARRAY_COUNT(names) && !code; j++) {
+            char path[PATH_MAX];
+            snprintf(path, sizeof path, "%s/%s", program->positional[i], names[j]);
+            code = file_check_output(out, path, "a file of the run");
+        }
+    return code;
+}
+
 static int run(struct report *report, const struct opt_program *program,
                const struct values *values)
 {
-    int code = open_runs(report, program);
+    int code = check_out(values->out, program, values->data);
+    if (!code)
+        code = open_runs(report, program);
     if (!code)
         code = open_store(report, values->data);
     if (code)
