@@ -106,11 +106,27 @@ FILE *file_atomic_stream(struct file_atomic *file)
     return file->stream;
 }
 
+/* Why an earlier write failed: a stream keeps that it did and not why. Asked by writing on, into a
+ * file that will be discarded, until that fails too; EIO when it does not. */
+static int reason_of_failure(FILE *stream)
+{
+    static const char more[1 << 16];
+    for (int tries = 0; tries < 4; tries++) {
+        if (write(fileno(stream), more, sizeof more) < 0)
+            return errno;
+    }
+    return EIO;
+}
+
 int file_atomic_commit(struct file_atomic *file)
 {
     int code = 0;
-    errno = EIO; /* what an earlier error on the stream left may be long gone */
-    if (ferror(file->stream) || fflush(file->stream) != 0 || fsync(fileno(file->stream)) != 0) {
+    if (ferror(file->stream)) {
+        errno = reason_of_failure(file->stream);
+        code = io_error("write", file->path);
+        goto out;
+    }
+    if (fflush(file->stream) != 0 || fsync(fileno(file->stream)) != 0) {
         code = io_error("write", file->path);
         goto out;
     }

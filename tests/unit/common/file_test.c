@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <dirent.h>
+#include <errno.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -128,6 +129,26 @@ static void test_failed_write_keeps_the_old(void **state)
     assert_int_equal(entries(directory), 1);
 }
 
+/* Also when it is not the commit that finds it. */
+static void test_full_disk_is_called_so(void **state)
+{
+    char path[TESTING_PATH_BYTES];
+    struct rlimit limit;
+    static uint8_t data[100000];
+    struct file_atomic *file;
+    testing_path(path, testing_directory(), "a");
+    assert_int_equal(file_atomic_open(&file, path), 0);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    struct rlimit small = {.rlim_cur = 50000, .rlim_max = limit.rlim_max};
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    fwrite(data, 1, sizeof data, file_atomic_stream(file));
+    int code = file_atomic_commit(file);
+    setrlimit(RLIMIT_FSIZE, &limit);
+    assert_int_equal(code, ERR_IO);
+    assert_non_null(strstr(err_message(), strerror(EFBIG)));
+}
+
 /* A write that failed in the middle is not forgotten when the disk has room again. */
 static void test_failed_stream_is_not_published(void **state)
 {
@@ -198,6 +219,7 @@ int main(void)
         cmocka_unit_test(test_discard_keeps_the_old),
         cmocka_unit_test(test_killed_writer_keeps_the_old),
         cmocka_unit_test(test_failed_write_keeps_the_old),
+        cmocka_unit_test(test_full_disk_is_called_so),
         cmocka_unit_test(test_failed_stream_is_not_published),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_make_directory),
