@@ -179,7 +179,9 @@ static int read_recipe(struct parser *parser)
         code = err_set(ERR_NOMEM, "out of memory for the options");
         goto out;
     }
-    code = opt_read_file(parser->sections, parser->section_count, program->memory,
+    /* Without the general section: a recipe that names another, say, is refused, not obeyed in
+     * part. */
+    code = opt_read_file(parser->sections, parser->section_count - 1, program->memory,
                          program->recipe_path, program->foreign_keys);
 out:
     free(path);

@@ -253,6 +253,9 @@ static void test_recipe_refusals(void **state)
     /* An indented key is a key, not the tail of the value above. */
     assert_int_equal(parse_recipe("name = a\n  nmae = b", ""), ERR_ARG);
     assert_non_null(strstr(err_message(), "r.ini:2: unknown key 'nmae'"));
+    /* What only a command line can say. */
+    assert_int_equal(parse_recipe("recipe = other.ini", ""), ERR_ARG);
+    assert_non_null(strstr(err_message(), "r.ini:1: unknown key 'recipe'"));
     assert_int_equal(parse("--recipe /nonexistent/r.ini"), ERR_IO);
 }
 
