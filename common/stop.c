@@ -54,6 +54,7 @@ void stop_install(bool with_usr1)
     if (with_usr1)
         sigaction(SIGUSR1, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files is told like a full disk */
 }
 
 bool stop_requested(void)
