@@ -136,7 +136,8 @@ int check_run(struct check_result *result, const struct store *store,
         return started ? err_set(check.code, "%s: cannot be checked", store_path(store))
                        : check.code;
     if (check.done < store_meta(store)->sample_count)
-        return err_set(ERR_IO, "%s: stopped before all records were checked", store_path(store));
+        return err_set(ERR_STOPPED, "%s: stopped before all records were checked",
+                       store_path(store));
     return 0;
 }
 

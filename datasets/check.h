@@ -16,7 +16,7 @@ struct check_result {
     size_t damaged_count;
 };
 
-/* decoder NULL: records only. Damage is a result, not an error. ERR_NOMEM, ERR_IO: stopped by a
+/* decoder NULL: records only. Damage is a result, not an error. ERR_NOMEM, ERR_STOPPED by a
  * signal. result must be released in any case. */
 int check_run(struct check_result *result, const struct store *store,
               const struct image_decoder *decoder, int jobs);
