@@ -229,8 +229,10 @@ static int find_one(char **path, const char *directory, const char *prefix, cons
                        "%s: no file %s*%s*; --split chooses train or t10k, or give the two files",
                        directory, prefix, part);
     if (!code && found > 1)
-        return err_set(ERR_ARG, "%s: %d files %s*%s*: give a prefix, such as %s/train", directory,
-                       found, prefix, part, directory);
+        return err_set(ERR_ARG,
+                       "%s: %d files %s*%s*: choose by --split train or t10k, or by a "
+                       "prefix, such as %s/train",
+                       directory, found, prefix, part, directory);
     return code;
 }
 
@@ -239,9 +241,10 @@ static const char *prefix_of_split(const char *split)
 {
     if (!split)
         return "";
-    return strcmp(split, "train") == 0                               ? "train"
-           : strcmp(split, "val") == 0 || strcmp(split, "test") == 0 ? "t10k"
-                                                                     : "";
+    if (strcmp(split, "train") == 0)
+        return "train";
+    bool test = !strcmp(split, "val") || !strcmp(split, "test") || !strcmp(split, "t10k");
+    return test ? "t10k" : "";
 }
 
 /* A directory (with --split to choose), or what the two names have in common. */
