@@ -55,6 +55,7 @@ struct predict {
     struct opt_program program;
     struct model_file file;
     struct spec spec;
+    uint32_t batch; /* images at a time: BATCH, of large ones fewer */
     struct predict_input *input;
     const struct backend_ops *ops;
     struct backend *backend;
@@ -233,12 +234,12 @@ static int run_all(struct predict *predict)
     bool quiet = !predict->values.data && !predict->csv; /* every image has a line already */
     struct progress *progress = quiet ? NULL : progress_open("predicting", count, "images");
     int code = 0;
-    for (uint64_t first = 0; first < count && !code; first += BATCH) {
-        uint64_t left = count - first;
+    for (uint64_t first = 0; first < count && !code; first += predict->batch) {
+        uint64_t now = count - first < predict->batch ? count - first : predict->batch;
         code = stop_requested() ? err_set(ERR_STOPPED, "stopped at image %" PRIu64, first) : 0;
         if (!code)
-            code = run_batch(predict, first, (uint32_t)(left < BATCH ? left : BATCH));
-        progress_update(progress, first + (left < BATCH ? left : BATCH), NULL);
+            code = run_batch(predict, first, (uint32_t)now);
+        progress_update(progress, first + now, NULL);
     }
     progress_close(progress);
     return code;
@@ -273,9 +274,13 @@ static int open_file(struct predict *predict)
     if (code)
         return code;
     model_file_settle(&predict->recipe, &predict->program, &predict->file);
+    predict->recipe.chunk_size = 1; /* the training's may be too many of other sizes */
     code = recipe_eval_spec(&predict->spec, &predict->recipe, (unsigned)predict->file.channels);
-    predict->spec.chunk_size = BATCH;
     predict->spec.wire = SPEC_WIRE_FP16;
+    predict->batch = BATCH;
+    while (!code && predict->batch * spec_sample_bytes(&predict->spec) > SPEC_MAX_CHUNK_BYTES)
+        predict->batch /= 2;
+    predict->spec.chunk_size = predict->batch;
     return code ? code : spec_check(&predict->spec);
 }
 
@@ -305,7 +310,7 @@ static int open_network(struct predict *predict)
 {
     const struct values *values = &predict->values;
     const struct backend_config config = {.threads = (int)values->threads};
-    const struct program_config infer = {.mode = PROGRAM_INFER, .batch = BATCH};
+    const struct program_config infer = {.mode = PROGRAM_INFER, .batch = (int)predict->batch};
     int code =
         backend_open(&predict->backend, &predict->ops, values->device, values->backend, &config);
     if (!code)
@@ -318,7 +323,7 @@ static int open_network(struct predict *predict)
     log_info("%s, %d classes, images of %d px (short side %d, %s), %s", predict->net->model,
              predict->net->classes, predict->spec.size_px, predict->spec.resize_short_px,
              predict->recipe.interpolation, predict->ops->describe(predict->backend));
-    size_t batch = BATCH;
+    size_t batch = predict->batch;
     predict->pixels =
         predict->ops->host_alloc(predict->backend, batch * spec_sample_bytes(&predict->spec));
     predict->labels = predict->ops->host_alloc(predict->backend, batch * sizeof *predict->labels);
