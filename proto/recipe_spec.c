@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The specs of the streams that a recipe asks for; canonical: what has no meaning is zero. */
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,6 +42,15 @@ static uint16_t resize_short_px(const struct recipe *recipe, int64_t size)
     if (recipe->resize_short)
         return (uint16_t)recipe->resize_short;
     return (uint16_t)((256 * size + 112) / 224);
+}
+
+/* name: of the option that size comes from. */
+static int check_resize_short(const struct recipe *recipe, int64_t size, const char *name)
+{
+    if (recipe->resize_short == 0 || recipe->resize_short >= size)
+        return 0;
+    return err_set(ERR_ARG, "resize-short %" PRId64 " is less than %s %" PRId64,
+                   recipe->resize_short, name, size);
 }
 
 /* One number stands for all channels; one channel takes the average of three. */
@@ -134,6 +144,8 @@ int recipe_train_spec(struct spec *spec, const struct recipe *recipe, unsigned c
     } else {
         spec->flip = 1;
     }
+    if (crop == SPEC_CROP_NONE && (code = check_resize_short(recipe, recipe->size, "size")))
+        return code;
     set_crop(spec, recipe, crop);
     spec->pad_px = pad_px;
     if (is(recipe->augment, "full") && channels == 3)
@@ -145,6 +157,9 @@ int recipe_train_spec(struct spec *spec, const struct recipe *recipe, unsigned c
 int recipe_eval_spec(struct spec *spec, const struct recipe *recipe, unsigned channels)
 {
     int64_t size = recipe->eval_size ? recipe->eval_size : recipe->size;
+    int code = check_resize_short(recipe, size, recipe->eval_size ? "eval-size" : "size");
+    if (code)
+        return code;
     set_common(spec, recipe, channels, "val", size);
     spec->order = SPEC_ORDER_IDENTITY;
     spec->damaged_masked = 1;

@@ -230,7 +230,7 @@ static void test_check(void **state)
     assert_refused("area-min = 0.5\narea-max = 0.4", 1, "area-min");
     assert_refused("aspect-min = 2", 1, "aspect-min");
     assert_refused("mixup-alpha = 0.0001", 1, "mixup_alpha");
-    assert_refused("resize-short = 100", 1, "resize_short_px");
+    assert_refused("resize-short = 100", 1, "resize-short 100 is less than size 224");
     assert_int_equal(read_text("loss-scale = 128\ntotal-batch = 1024\nmicro-batch = 128"), 0);
     assert_int_equal(recipe_check(&recipe, 8), 0);
 }
