@@ -251,11 +251,17 @@ static int evaluate(struct job *job)
 static void print_result(const struct job *job)
 {
     const struct metrics_eval *last = &job->last;
-    if (last->samples == 0 || job->comm->rank != 0)
+    bool json = job->options.program.json_wanted;
+    if (job->comm->rank != 0)
         return;
+    if (last->samples == 0) { /* nothing was evaluated */
+        if (json)
+            printf("{\"samples\":0}\n");
+        return;
+    }
     printf("top-1 %.2f %%, top-5 %.2f %%, loss %.4f over %" PRIu64 " samples\n", last->top1,
            last->top5, last->loss, last->samples);
-    if (job->options.program.json_wanted)
+    if (json)
         printf("{\"top1\":%.17g,\"top5\":%.17g,\"loss\":%.17g,\"samples\":%" PRIu64 "}\n",
                last->top1, last->top5, last->loss, last->samples);
 }
@@ -328,6 +334,7 @@ static int run(struct job *job)
         log_info("the run in '%s' is finished: %" PRIu64 " epoch%s, %" PRIu64 " step%s",
                  job->dir.path, job->at.epoch, log_plural(job->at.epoch), job->at.step,
                  log_plural(job->at.step));
+        print_result(job);
         return 0;
     }
     if (job->comm->rank == 0)

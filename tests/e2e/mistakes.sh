@@ -30,7 +30,8 @@ rm -r pictures/b
 satchel-pack --source folder pictures --out one.lmdb >log 2>&1 || fail "$(cat log)"
 satchel-keygen keys me >log 2>&1 || fail "$(cat log)"
 small="--model resnet8d --size 32 --total-batch 2 --micro-batch 2 --threads 1"
-satchel-trainer --loaders synthetic $small --max-steps 1 --out run >log 2>&1 || fail "$(cat log)"
+satchel-trainer --loaders synthetic $small --max-steps 1 --json --out run >json 2>log || fail "$(cat log)"
+[ "$(cat json)" = '{"samples":0}' ] || fail "--json without an evaluation: '$(cat json)'"
 weights=run/last.safetensors
 head -c 5000 two.lmdb >cut.lmdb
 head -c 5000 $weights >cut.safetensors
@@ -60,6 +61,7 @@ wrong 1 'copy or pack it again' satchel-inspect cut.lmdb
 wrong 2 'the last one is 7' satchel-inspect two.lmdb --extract 8
 wrong 2 'is the store itself' satchel-inspect two.lmdb --extract 0 --out ./two.lmdb
 wrong 2 'must end in .png or .npz' satchel-preview two.lmdb --out x.jpg
+wrong 2 'resize-short 8 is less than eval-size 32' satchel-preview two.lmdb --eval-size 32 --resize-short 8 --out x.png
 wrong 2 'has no chunk 9' satchel-preview two.lmdb --chunk 9 --out x.png
 wrong 2 'shipped are: ' satchel-preview two.lmdb --recipe nowhere --out x.png
 wrong 2 "'keys/me.pub' exists" satchel-keygen keys me
@@ -108,6 +110,7 @@ wrong 1 'cut short' satchel-predict cut.safetensors hello.txt
 wrong 1 "cannot read 'nowhere.jpg'" satchel-predict $weights nowhere.jpg
 wrong 1 'none of the images could be read' satchel-predict $weights hello.txt
 wrong 2 'classes, the network of' satchel-predict $weights pictures/a/444.jpg --classes-of two.lmdb
+satchel-predict $weights pictures/a/444.jpg --eval-size 1024 >log 2>&1 || fail "$(cat log)"
 wrong 2 'nothing to write' satchel-export $weights
 cp $weights before
 wrong 2 'is the checkpoint itself' satchel-export $weights --timm run/../$weights
