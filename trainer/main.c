@@ -108,7 +108,7 @@ static int go_on(struct job *job)
     int code = check_fingerprint(session->train, job->at.train_fingerprint, path);
     if (!code && job->at.has_val && session->val)
         code = check_fingerprint(session->val, job->at.val_fingerprint, path);
-    if (!code && job->at.has_challenge)
+    if (!code && job->at.has_challenge && !job->options.stream_changed)
         code = feed_expect(session->feed, &session->train_spec, job->at.challenge);
     if (!code)
         code = checkpoint_load(parts, count, job->resume.file, path);

@@ -197,6 +197,15 @@ static int compare_key(const struct opt *option, const void *now, const void *th
     return code;
 }
 
+/* Whether loaders make other chunks of one recipe than of the other. Three channels: with one, less
+ * matters. */
+static bool streams_differ(const struct recipe *a, const struct recipe *b)
+{
+    struct spec first, second;
+    return recipe_train_spec(&first, a, 3) || recipe_train_spec(&second, b, 3) ||
+           !hash128_equal(spec_hash(&first), spec_hash(&second));
+}
+
 int options_check_resume(struct options *options, const char *text, const char *name)
 {
     struct recipe then;
@@ -213,6 +222,8 @@ int options_check_resume(struct options *options, const char *text, const char *
     for (size_t i = 0; i < section.count && !code; i++)
         code = compare_key(&section.options[i], &options->recipe, &then, name,
                            listed(options->run.allow_change, section.options[i].name));
+    if (!code)
+        options->stream_changed = streams_differ(&options->recipe, &then);
     opt_memory_close(memory);
     return code;
 }

@@ -33,6 +33,7 @@ struct options {
     struct run_options run;
     enum precision precision;
     enum fusion fusion;
+    bool stream_changed; /* by --allow-change, since the checkpoint: options_check_resume */
     struct opt_section sections[2]; /* recipe, run */
     struct opt_program program;
 };

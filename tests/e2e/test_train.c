@@ -72,6 +72,18 @@ static void stopped_run_goes_on(void **state)
     interrupted_run_goes_on((const int[]){SIGTERM, SIGUSR1, SIGINT}, STOPPED, "0");
 }
 
+/* What the loaders made before is then no measure of what they make now. */
+static void stream_may_be_changed(void **state)
+{
+    char *run = join(place.directory, "changed");
+    assert_int_equal(RUN(run, "--max-steps", "3"), 0);
+    assert_int_equal(
+        RUN(run, "--resume", "--max-steps", "8", "--augment", "none", "--allow-change", "augment"),
+        0);
+    assert_int_equal(count_events(run, "step"), 8);
+    free(run);
+}
+
 static void killed_run_goes_on(void **state)
 {
     interrupted_run_goes_on((const int[]){SIGKILL, SIGKILL, SIGKILL}, -1, "2");
@@ -405,6 +417,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_learns),
         cmocka_unit_test(stopped_run_goes_on),
+        cmocka_unit_test(stream_may_be_changed),
         cmocka_unit_test(killed_run_goes_on),
         cmocka_unit_test(killed_at_random_instants),
         cmocka_unit_test(unsaved_run_goes_on),
