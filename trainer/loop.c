@@ -424,20 +424,6 @@ static void init_loop(struct loop *loop)
     progress_resume(loop->progress, loop->at->step * batch);
 }
 
-/* A checkpoint of this run stands at a step of its schedule. */
-static int check_position(const struct loop *loop)
-{
-    uint64_t steps = loop->session->steps_per_epoch;
-    const struct checkpoint *at = loop->at;
-    if (at->epoch <= (uint64_t)loop->recipe->epochs && at->step_in_epoch <= steps &&
-        at->step == at->epoch * steps + at->step_in_epoch)
-        return 0;
-    return err_set(ERR_DATA,
-                   "'%s': step %" PRIu64 " is not step %" PRIu64 " of epoch %" PRIu64
-                   " with %" PRIu64 " steps an epoch",
-                   loop->dir->last, at->step, at->step_in_epoch, at->epoch, steps);
-}
-
 static int open_predictions(struct loop *loop)
 {
     const struct feed_store *val = loop->session->val;
@@ -464,8 +450,6 @@ int loop_run(struct metrics_eval *last, struct session *session, const struct ru
     *last = (struct metrics_eval){0};
     step_init(&loop.steps, session);
     int code = scaler_init(&loop.scaler, loop.recipe->loss_scale, session->options->precision);
-    if (!code)
-        code = check_position(&loop);
     if (!code)
         code = open_predictions(&loop);
     if (code)

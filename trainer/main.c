@@ -99,6 +99,24 @@ static void compare_setting(const struct job *job)
                  SATCHEL_VERSION);
 }
 
+/* Where the checkpoint stands has to be a place of this run's schedule; --allow-change may have
+ * changed that. */
+static int check_position(const struct job *job)
+{
+    const struct checkpoint *at = &job->at;
+    uint64_t steps = job->session.steps_per_epoch;
+    if (at->epoch > (uint64_t)job->options.recipe.epochs)
+        return err_set(ERR_ARG,
+                       "'%s' has %" PRIu64 " epochs behind it, more than --epochs %" PRId64,
+                       job->resume.path, at->epoch, job->options.recipe.epochs);
+    if (at->step_in_epoch <= steps && at->step == at->epoch * steps + at->step_in_epoch)
+        return 0;
+    return err_set(ERR_ARG,
+                   "'%s' stands at step %" PRIu64 ", which is step %" PRIu64 " of epoch %" PRIu64
+                   " of another schedule: with this --total-batch an epoch has %" PRIu64 " steps",
+                   job->resume.path, at->step, at->step_in_epoch, at->epoch, steps);
+}
+
 static int go_on(struct job *job)
 {
     struct session *session = &job->session;
@@ -106,6 +124,8 @@ static int go_on(struct job *job)
     const char *path = job->resume.path;
     int count = session_parts(parts, session);
     int code = check_fingerprint(session->train, job->at.train_fingerprint, path);
+    if (!code)
+        code = check_position(job);
     if (!code && job->at.has_val && session->val)
         code = check_fingerprint(session->val, job->at.val_fingerprint, path);
     if (!code && job->at.has_challenge && !job->options.stream_changed)

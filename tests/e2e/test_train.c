@@ -81,6 +81,15 @@ static void stream_may_be_changed(void **state)
         RUN(run, "--resume", "--max-steps", "8", "--augment", "none", "--allow-change", "augment"),
         0);
     assert_int_equal(count_events(run, "step"), 8);
+    /* But the checkpoint has to stand in the schedule; a refusal changes nothing. */
+    char *recipe = read_file(run, "recipe.ini");
+    assert_int_equal(RUN(run, "--resume", "--augment", "none", "--total-batch", "32",
+                         "--allow-change", "total-batch,lr"),
+                     2);
+    char *left = read_file(run, "recipe.ini");
+    assert_string_equal(left, recipe);
+    free(recipe);
+    free(left);
     free(run);
 }
 
