@@ -217,7 +217,8 @@ static int check_classes(const struct source_list *list)
     size_t next = 0;
     for (size_t i = 0; i < list->class_count; i++) {
         if (next == list->count || list->entries[next].label != i)
-            return err_set(ERR_DATA, "class %s holds no files", list->class_ids[i]);
+            return err_set(ERR_DATA, "class %s holds no files; --skip-bad allows that",
+                           list->class_ids[i]);
         while (next < list->count && list->entries[next].label == i)
             next++;
     }
