@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <cmocka.h>
 
+#include "common/bytes.h"
 #include "common/err.h"
 #include "datasets/fault.h"
 #include "datasets/file_system.h"
@@ -249,9 +250,15 @@ static void test_refuses_at_open(void **state)
     }
     spew(bad, data, 5000);
     expect_refused(bad, ERR_DATA, "truncated");
-    data[40] = data[41] = 0; /* page size */
-    spew(bad, data, bytes);
-    expect_refused(bad, ERR_DATA, "page size");
+    size_t page_bytes = bytes_get(data + 40, 4);
+    for (int page = 0; page < 2; page++) /* meta pages; LMDB takes the newer one's page size */
+        for (int size = 0; size < 3; size++) {
+            uint8_t *field = data + page * page_bytes + 40;
+            bytes_put(field, (const uint32_t[]){0, 1 << 20, 1U << 31}[size], 4);
+            spew(bad, data, bytes);
+            expect_refused(bad, ERR_DATA, "page size");
+            bytes_put(field, page_bytes, 4);
+        }
     free(data);
 }
 
