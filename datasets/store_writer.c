@@ -463,6 +463,18 @@ static int rename_partial(const struct store_writer *writer)
     return 0;
 }
 
+/* Gives the file its name for good, or leaves it as it was. */
+static int put_in_place(const struct store_writer *writer)
+{
+    int code = rename_partial(writer);
+    if (code)
+        return code;
+    code = file_sync_directory_of(writer->path);
+    if (code && rename(writer->path, writer->partial) != 0)
+        return err_wrap(code, "%s stays, perhaps not for good", writer->path);
+    return code;
+}
+
 int store_writer_publish(struct store_writer *writer, const struct store_meta *meta,
                          struct hash128 *fingerprint)
 {
@@ -471,14 +483,13 @@ int store_writer_publish(struct store_writer *writer, const struct store_meta *m
     if (!code)
         code = complete_file(writer);
     if (!code)
-        code = rename_partial(writer);
+        code = put_in_place(writer);
     if (code)
         return code;
-    code = file_sync_directory_of(writer->path);
     if (fingerprint)
         *fingerprint = hash;
     writer_dispose(writer);
-    return code;
+    return 0;
 }
 
 void store_writer_discard(struct store_writer *writer)

@@ -310,14 +310,44 @@ static void test_writer(void **state)
     assert_int_equal(count_names(directory), 2);
 }
 
+/* What cannot be made to last is not published, and nothing is lost of it. */
+static void test_directory_not_synced(void **state)
+{
+    (void)state;
+    static const char *const ids[] = {"a"};
+    struct store_meta meta = {
+        .class_count = 1, .class_ids = ids, .channels = 1, .encoding = STORE_RAW};
+    const char *directory = testing_directory();
+    char path[TESTING_PATH_BYTES];
+    uint8_t image[100];
+    struct store_writer *writer;
+    struct store_progress progress;
+    struct store_sample sample = sample_of(image, 0);
+    struct rlimit before, none;
+    assert_int_equal(store_writer_open(&writer, testing_path(path, directory, "a"), 7), 0);
+    assert_int_equal(store_writer_add(writer, &sample), 0);
+    assert_int_equal(store_writer_note(writer, 0, false), 0);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = (struct rlimit){0, before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0); /* it cannot be opened */
+    int code = store_writer_publish(writer, &meta, NULL);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(code, ERR_IO);
+    assert_non_null(strstr(err_message(), "sync the directory"));
+    assert_int_equal(access(path, F_OK), -1);
+    assert_int_equal(store_writer_keep(writer), 1);
+    assert_int_equal(store_writer_resume(&writer, &progress, path, 7), 0);
+    assert_int_equal(progress.count, 1);
+    assert_int_equal(store_writer_publish(writer, &meta, NULL), 0);
+    assert_int_equal(count_names(directory), 1);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_writer),
-        cmocka_unit_test(test_killed),
-        cmocka_unit_test(test_killed_before_rename),
-        cmocka_unit_test(test_stopped_and_full),
-        cmocka_unit_test(test_damaged_partial),
+        cmocka_unit_test(test_writer),           cmocka_unit_test(test_directory_not_synced),
+        cmocka_unit_test(test_killed),           cmocka_unit_test(test_killed_before_rename),
+        cmocka_unit_test(test_stopped_and_full), cmocka_unit_test(test_damaged_partial),
     };
     if (argc < 4)
         return 2;
