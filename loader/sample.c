@@ -8,10 +8,13 @@
 #include "common/clock.h"
 #include "common/err.h"
 #include "common/log.h"
+#include "common/stop.h"
 #include "datasets/ahead.h"
 #include "loader/isolate.h"
 #include "loader/render.h"
 #include "proto/order.h"
+
+enum { PATIENCE = 8 }; /* records tried for a damaged one before a request to stop is heeded */
 
 struct builder {
     struct render *render;
@@ -166,6 +169,8 @@ static int fill(const struct task *task, struct slot *slot)
     }
     complain(task->builder, "replaced by the next good one");
     for (uint32_t step = 1; step < count && code == ERR_DATA; step++) {
+        if (step > PATIENCE && stop_requested())
+            return err_set(ERR_STOPPED, "stopped on request");
         uint32_t next = (uint32_t)(((uint64_t)at + step) % count);
         id = order_at(task->spec, task->epoch, next, count);
         code = try_record(task, slot, id);

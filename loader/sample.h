@@ -67,8 +67,8 @@ int sample_cut(struct render *render, int slot, uint32_t *label, const struct st
  * position of the order (wrapping; its draws are those of its own id), or masked, as the spec says,
  * counted and logged with store, id and class; strict: an error instead. Where the epoch mixes,
  * position n and samples - 1 - n are mixed with the same lam, except with a masked one. ERR_ARG: no
- * such chunk, or channels that the store does not have; ERR_DATA: strict, or no good record at all.
- */
+ * such chunk, or channels that the store does not have; ERR_DATA: strict, or no good record at all;
+ * ERR_STOPPED: asked to stop while many records in a row were damaged. */
 int builder_chunk(struct builder *builder, struct chunk_build *out, const struct store *store,
                   const struct spec *spec, uint32_t epoch, uint64_t chunk, bool strict);
 

@@ -9,6 +9,7 @@
 
 #include "common/err.h"
 #include "common/half.h"
+#include "common/stop.h"
 #include "loader/crop.h"
 #include "loader/render.h"
 #include "proto/order.h"
@@ -336,6 +337,21 @@ static void padding_is_black(void **state)
     store_close(store);
 }
 
+/* It may take hours in a large store. Last: stop_requested() stays true. */
+static void the_search_for_a_good_record_can_be_stopped(void **state)
+{
+    struct store *store = make_store((1 << SAMPLES) - 1);
+    struct spec spec = training_spec();
+    static struct built built;
+    stop_request();
+    assert_int_equal(build(&built, store, &spec, 0, 0), ERR_STOPPED);
+    store_close(store);
+    store = make_store(1 << 5);
+    for (uint64_t chunk = 0; chunk < SAMPLES / CHUNK; chunk++)
+        assert_int_equal(build(&built, store, &spec, 0, chunk), 0);
+    store_close(store);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -349,6 +365,7 @@ int main(void)
         cmocka_unit_test(other_channels_are_refused),
         cmocka_unit_test(uint8_differs_by_its_rounding_alone),
         cmocka_unit_test(padding_is_black),
+        cmocka_unit_test(the_search_for_a_good_record_can_be_stopped),
     };
     return cmocka_run_group_tests(tests, open_both, close_both);
 }
