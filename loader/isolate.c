@@ -17,6 +17,7 @@
 #include "common/clock.h"
 #include "common/err.h"
 #include "common/stop.h"
+#include "datasets/fault.h"
 #include "loader/sample.h"
 
 extern char **environ;
@@ -93,6 +94,7 @@ int isolate_help(const char *store_path)
     struct render *render = NULL;
     struct spec spec;
     offer_itself();
+    fault_install(); /* a damaged page of the store is no record that kills */
     if (!read_all(&request, sizeof request))
         return 1;
     int code = spec_decode(&spec, request.spec, sizeof request.spec);

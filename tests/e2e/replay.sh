@@ -26,6 +26,16 @@ chunk=$("$INSPECT" "$store" --replay 1:2 $options 2>/dev/null)
 isolated=$("$INSPECT" "$store" --replay 1:2 --isolate $options 2>/dev/null)
 [ "$chunk" = "$isolated" ] || fail "isolated: $isolated, not $chunk"
 [ "$chunk" != "$("$INSPECT" "$store" --replay 1:3 $options 2>/dev/null)" ] || fail "two chunks are equal"
+# A damaged tree is damage to the helper of a sample as well, though LMDB reads behind the file there: a leaf's first entry.
+{ printf '\0\0\010\003\0\0\0\024\0\0\0\010\0\0\0\010' && head -c 1280 /dev/zero; } >"$place/idx3"
+{ printf '\0\0\010\001\0\0\0\024' && head -c 20 /dev/zero; } >"$place/idx1"
+"$PACK" --source idx "$place/idx3" "$place/idx1" --out "$place/tree.lmdb" >/dev/null 2>&1
+printf '\000\360' | dd of="$place/tree.lmdb" bs=1 seek=$((2 * 4096 + 16)) conv=notrunc 2>/dev/null
+small='--size 8 --total-batch 20 --micro-batch 20 --crop none --jitter none --pca-sigma 0'
+damaged=$("$INSPECT" "$place/tree.lmdb" --replay 0 $small 2>/dev/null)
+isolated=$("$INSPECT" "$place/tree.lmdb" --replay 0 --isolate $small 2>"$place/tree.log")
+[ "$damaged" = "$isolated" ] || fail "isolated: $isolated, not $damaged"
+grep -q 'damaged database page' "$place/tree.log" || fail "isolated: $(cat "$place/tree.log")"
 for what in 1:999 x 1: -1 1:2:3; do
     status=0
     "$INSPECT" "$store" --replay="$what" $options >/dev/null 2>"$place/refused" || status=$?
