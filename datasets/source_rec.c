@@ -104,7 +104,7 @@ static int next_part(struct reader *reader, struct part *part)
 
 static int join(struct reader *reader, const struct part *part)
 {
-    size_t magic_bytes = reader->joined_bytes ? sizeof MAGIC : 0;
+    size_t magic_bytes = part->kind == PART_FIRST ? 0 : sizeof MAGIC;
     size_t wanted = reader->joined_bytes + magic_bytes + part->bytes;
     if (wanted > STORE_RECORD_BYTES_MAX)
         return refuse(reader, part->offset, "larger than a store's record");

@@ -274,6 +274,14 @@ static void test_rec_parts(void **state)
     assert_memory_equal(record.image + picture.count, extra, bytes);
     store_close(store);
     free(picture.data);
+
+    /* A first part of nothing: the magic is what the data begin with, too many labels. */
+    uint8_t data[4 + 24 + 4] = {0x0a, 0x23, 0xd7, 0xce};
+    file = fopen(testing_path(path, directory, "b.rec"), "wb");
+    write_record(file, data, sizeof data);
+    fclose(file);
+    job.out = testing_path(out, directory, "b.lmdb");
+    expect_refused(&job, ERR_DATA, "a list of labels");
 }
 
 static char *make_shards(char first[TESTING_PATH_BYTES], char second[TESTING_PATH_BYTES],
