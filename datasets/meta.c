@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The meta record. protobuf-c allocates at most a few times the record's bytes, and the record is
- * bounded, so hostile bytes cannot take the memory. */
+/* The meta record. protobuf-c allocates at most about 40 times the record's bytes (for empty
+ * strings), and the record is bounded: hostile bytes take 600 MiB at most, for a moment. */
 #include "datasets/meta.h"
 
 #include <errno.h>

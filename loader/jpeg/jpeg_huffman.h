@@ -22,8 +22,9 @@ enum {
 
 /* An entry of fast[]: bits 0-7 total length of code and magnitude, 8-15 advance in file order,
  * 16-31 the coefficient. DC tables have advance 0. When code and magnitude are longer than
- * HUFFMAN_BITS, bits 0-7 are 0, bits 8-15 the code's length (0: more than HUFFMAN_BITS), and
- * huffman_slow() gives an entry of the form above. */
+ * HUFFMAN_BITS, bits 0-7 are 0, 8-15 the advance, 16-23 the magnitude's length, 24-31 the code's,
+ * and huffman_long() gives an entry of the form above; when the code itself is longer, or there is
+ * none, all is 0 and huffman_slow() gives it. */
 struct huffman {
     uint32_t fast[1 << HUFFMAN_BITS];
     /* tile_order[position after the advance]: where in a tile (jpeg_entropy.h) the coefficient
