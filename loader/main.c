@@ -112,6 +112,7 @@ static int run(const struct values *values)
     if (code)
         return code;
     code = server_run(server);
+    stop_request(); /* after an error too: no worker goes on looking for a good record */
     server_close(server);
     return code;
 }
