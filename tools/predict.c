@@ -19,7 +19,7 @@
 #include "trainer/model_file.h"
 #include "trainer/openmp.h"
 
-enum { TOP_MAX = 100, BATCH = 32, NAME_BYTES = 512 };
+enum { TOP_MAX = 100, BATCH_MAX = 32, NAME_BYTES = 512 };
 
 struct values {
     const char *data, *logits, *csv, *class_names, *classes_of, *device, *backend;
@@ -55,7 +55,6 @@ struct predict {
     struct opt_program program;
     struct model_file file;
     struct spec spec;
-    uint32_t batch; /* images at a time: BATCH, of large ones fewer */
     struct predict_input *input;
     const struct backend_ops *ops;
     struct backend *backend;
@@ -230,16 +229,16 @@ static int run_batch(struct predict *predict, uint64_t first, uint32_t count)
 
 static int run_all(struct predict *predict)
 {
-    uint64_t count = predict_input_count(predict->input);
+    uint64_t count = predict_input_count(predict->input), batch = predict->spec.chunk_size;
     bool quiet = !predict->values.data && !predict->csv; /* every image has a line already */
     struct progress *progress = quiet ? NULL : progress_open("predicting", count, "images");
     int code = 0;
-    for (uint64_t first = 0; first < count && !code; first += predict->batch) {
-        uint64_t now = count - first < predict->batch ? count - first : predict->batch;
+    for (uint64_t first = 0; first < count && !code; first += batch) {
+        uint64_t left = count - first;
         code = stop_requested() ? err_set(ERR_STOPPED, "stopped at image %" PRIu64, first) : 0;
         if (!code)
-            code = run_batch(predict, first, (uint32_t)now);
-        progress_update(progress, first + now, NULL);
+            code = run_batch(predict, first, (uint32_t)(left < batch ? left : batch));
+        progress_update(progress, first + (left < batch ? left : batch), NULL);
     }
     progress_close(progress);
     return code;
@@ -274,14 +273,14 @@ static int open_file(struct predict *predict)
     if (code)
         return code;
     model_file_settle(&predict->recipe, &predict->program, &predict->file);
-    predict->recipe.chunk_size = 1; /* the training's may be too many of other sizes */
+    predict->recipe.chunk_size = 1; /* the run's says nothing about batches here */
     code = recipe_eval_spec(&predict->spec, &predict->recipe, (unsigned)predict->file.channels);
+    if (code)
+        return code;
     predict->spec.wire = SPEC_WIRE_FP16;
-    predict->batch = BATCH;
-    while (!code && predict->batch * spec_sample_bytes(&predict->spec) > SPEC_MAX_CHUNK_BYTES)
-        predict->batch /= 2;
-    predict->spec.chunk_size = predict->batch;
-    return code ? code : spec_check(&predict->spec);
+    size_t most = SPEC_MAX_CHUNK_BYTES / spec_sample_bytes(&predict->spec); /* of large images */
+    predict->spec.chunk_size = most < BATCH_MAX ? (uint32_t)most : BATCH_MAX;
+    return spec_check(&predict->spec);
 }
 
 /* store: NULL is fine. */
@@ -310,7 +309,8 @@ static int open_network(struct predict *predict)
 {
     const struct values *values = &predict->values;
     const struct backend_config config = {.threads = (int)values->threads};
-    const struct program_config infer = {.mode = PROGRAM_INFER, .batch = (int)predict->batch};
+    size_t batch = predict->spec.chunk_size;
+    const struct program_config infer = {.mode = PROGRAM_INFER, .batch = (int)batch};
     int code =
         backend_open(&predict->backend, &predict->ops, values->device, values->backend, &config);
     if (!code)
@@ -323,7 +323,6 @@ static int open_network(struct predict *predict)
     log_info("%s, %d classes, images of %d px (short side %d, %s), %s", predict->net->model,
              predict->net->classes, predict->spec.size_px, predict->spec.resize_short_px,
              predict->recipe.interpolation, predict->ops->describe(predict->backend));
-    size_t batch = predict->batch;
     predict->pixels =
         predict->ops->host_alloc(predict->backend, batch * spec_sample_bytes(&predict->spec));
     predict->labels = predict->ops->host_alloc(predict->backend, batch * sizeof *predict->labels);

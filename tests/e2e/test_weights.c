@@ -174,6 +174,21 @@ static void onnx_graph_is_sound(void **state)
     free(data);
 }
 
+/* 32 of them are more than a chunk of the stream may have. */
+static void large_images_come_in_smaller_batches(void **state)
+{
+    char list[COMMAND_BYTES] = "", image[COMMAND_BYTES];
+    snprintf(image, sizeof image, " '%s'/rgb.jpg", images);
+    for (int i = 0; i < 6; i++) /* of 1000 px, 5 are a batch */
+        strncat(list, image, sizeof list - strlen(list) - 1);
+    assert_int_equal(
+        run("%s d/last.safetensors %s --eval-size 1000 --logits l.npy --json", predict, list), 0);
+    expect_text("out", "{\"samples\":6,\"damaged\":0}");
+    float *logits = read_logits("l.npy", 6);
+    assert_memory_equal(logits, logits + 5 * CLASSES, CLASSES * sizeof *logits);
+    free(logits);
+}
+
 static void damaged_image_is_left_out(void **state)
 {
     assert_int_equal(run("head -c 600 '%s'/rgb.jpg > cut.jpg", images), 0);
@@ -220,6 +235,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(timm_file_has_what_pytorch_wants),
         cmocka_unit_test(variant_a_is_refused_for_timm),
         cmocka_unit_test(onnx_graph_is_sound),
+        cmocka_unit_test(large_images_come_in_smaller_batches),
         cmocka_unit_test(damaged_image_is_left_out),
         cmocka_unit_test(wrong_files_are_refused),
     };
