@@ -37,6 +37,13 @@ void partial_encode(uint8_t *dst, const struct partial *partial)
     bytes_put(dst + AT_CHECKSUM, hash64_of(dst + AT_TAG, partial_bytes(partial) - AT_TAG), 8);
 }
 
+bool partial_is_name(const char *path)
+{
+    static const char end[] = ".partial";
+    size_t length = strlen(path);
+    return length >= sizeof end - 1 && strcmp(path + length - (sizeof end - 1), end) == 0;
+}
+
 bool partial_is(const uint8_t *data, size_t bytes)
 {
     return bytes >= sizeof magic && memcmp(data, magic, sizeof magic) == 0;

@@ -19,6 +19,9 @@ struct partial {
 size_t partial_bytes(const struct partial *partial);
 void partial_encode(uint8_t *dst, const struct partial *partial); /* partial_bytes() bytes */
 
+/* Is it what a store on its way is called, NAME.partial? None that is complete may be. */
+bool partial_is_name(const char *path);
+
 /* Is it a record of this kind, whole or not? */
 bool partial_is(const uint8_t *data, size_t bytes);
 

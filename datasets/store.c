@@ -388,15 +388,6 @@ static int open_registered(struct store **out, const char *path, const struct st
     return code;
 }
 
-/* Whatever is in it: the writer may have been killed between its last commit, which nothing has
- * synced yet, and the rename. */
-static bool is_named_partial(const char *path)
-{
-    static const char end[] = ".partial";
-    size_t length = strlen(path);
-    return length >= sizeof end - 1 && strcmp(path + length - (sizeof end - 1), end) == 0;
-}
-
 int store_open(struct store **out, const char *path)
 {
     *out = NULL;
@@ -405,7 +396,9 @@ int store_open(struct store **out, const char *path)
     if (fd < 0)
         return err_set(ERR_IO, "%s: %s", path, strerror(errno));
     int code = check_head(fd, path, &status);
-    if (!code && is_named_partial(path))
+    /* Whatever is in it: the writer may have been killed between its last commit, which nothing has
+     * synced yet, and the rename. */
+    if (!code && partial_is_name(path))
         code = refuse_unfinished(path);
     if (!code)
         code = open_registered(out, path, &status);

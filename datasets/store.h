@@ -119,8 +119,8 @@ struct store_progress {
 
 /* Creates path.partial, growing as needed. tag: every record carries it, so that a page of another
  * store is noticed: a hash of what is known beforehand, such as the names and sizes of all files.
- * Refuses (ERR_ARG) when path or the partial file exists, and (ERR_IO) when another process is
- * writing it. */
+ * Refuses (ERR_ARG) when path or the partial file exists or path is called *.partial itself, and
+ * (ERR_IO) when another process is writing it. */
 int store_writer_open(struct store_writer **out, const char *path, uint64_t tag);
 
 /* Goes on with path.partial after a kill, having verified all that is in it; the same as

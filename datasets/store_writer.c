@@ -106,8 +106,10 @@ int writer_open_environment(struct store_writer *writer)
 
 int writer_create(struct store_writer **out, const char *path, uint64_t tag, bool resume)
 {
-    struct store_writer *writer = calloc(1, sizeof *writer);
     *out = NULL;
+    if (partial_is_name(path))
+        return err_set(ERR_ARG, "%s: unfinished stores are called so: choose another name", path);
+    struct store_writer *writer = calloc(1, sizeof *writer);
     if (!writer)
         return err_set(ERR_NOMEM, "%s: out of memory", path);
     writer->fd = -1;

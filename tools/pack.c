@@ -18,6 +18,7 @@
 #include "datasets/file_system.h"
 #include "datasets/meta.h"
 #include "datasets/pack.h"
+#include "datasets/partial.h"
 #include "loader/jpeg/jpeg_index.h"
 #include "tools/image_decoder.h"
 
@@ -105,6 +106,9 @@ static int check_arguments(const struct values *values)
         return err_set(ERR_ARG, "--source LAYOUT is missing (see --help)");
     if (!values->out)
         return err_set(ERR_ARG, "--out FILE.lmdb is missing (see --help)");
+    if (partial_is_name(values->out))
+        return err_set(ERR_ARG, "%s: unfinished stores are called so: say what it will be called",
+                       values->out);
     if (holds_pixels(values) && values->encoding && strcmp(values->encoding, "raw") != 0)
         return err_set(ERR_ARG, "--encoding jpeg: --source %s holds pixels, which are stored raw",
                        values->source);

@@ -298,6 +298,9 @@ static void test_writer_refuses(void **state)
     write_store(testing_path(path, testing_directory(), "a.lmdb"), 1);
     assert_int_equal(store_writer_open(&writer, path, 0), ERR_ARG);
     assert_non_null(strstr(err_message(), "exists"));
+    testing_path(path, testing_directory(), "a.lmdb.partial");
+    assert_int_equal(store_writer_open(&writer, path, 0), ERR_ARG);
+    assert_non_null(strstr(err_message(), "unfinished"));
     testing_path(path, testing_directory(), "no/such.lmdb");
     assert_int_equal(store_writer_open(&writer, path, 0), ERR_IO);
     testing_path(path, testing_directory(), "b.lmdb");

@@ -121,6 +121,8 @@ static void test_refusals(void **state)
     expect(run(pack_program, "--source", "folder", "/no/such", "--out", out, NULL), 1, "/no/such");
     expect(run(pack_program, "--source", "folder", folders, "--out", bad, NULL), 1, "no/such");
     expect(run(pack_program, "--source", "folder", folders, NULL), 2, "--out");
+    expect(run(pack_program, "--source", "folder", folders, "--out", "a.partial", NULL), 2,
+           "unfinished");
     expect(run(pack_program, folders, "--out", out, NULL), 2, "--source");
     expect(run(pack_program, "--source", "folder", "--out", out, NULL), 2, "satchel-pack");
     expect(run(pack_program, "--source", "fodler", folders, "--out", out, NULL), 2, "fodler");
