@@ -86,7 +86,8 @@ static void raise_descriptor_limit(void)
                  (unsigned long long)limit.rlim_max);
 }
 
-static int run(const struct values *values)
+/* *server: to be closed, whatever came of it; NULL when it was not opened. */
+static int run(struct server **server, const struct values *values)
 {
     const struct server_config config = {
         .data = values->data.items,
@@ -107,13 +108,10 @@ static int run(const struct values *values)
         .shared_memory = values->shared_memory,
         .decoder = builder_decoder_of(values->decoder),
     };
-    struct server *server;
-    int code = server_open(&server, &config);
-    if (code)
-        return code;
-    code = server_run(server);
+    int code = server_open(server, &config);
+    if (!code)
+        code = server_run(*server);
     stop_request(); /* after an error too: no worker goes on looking for a good record */
-    server_close(server);
     return code;
 }
 
@@ -128,6 +126,7 @@ int main(int argc, char **argv)
         .sections = sections,
         .section_count = ARRAY_COUNT(sections),
     };
+    struct server *server = NULL;
     log_open(program.name);
     if (isolate_is_helper(argc, argv))
         return isolate_help(argv[2]);
@@ -136,7 +135,9 @@ int main(int argc, char **argv)
         stop_install(false);
         fault_install();
         raise_descriptor_limit();
-        code = run(&values);
+        code = run(&server, &values);
     }
-    return opt_end(&program, code);
+    int status = opt_end(&program, code); /* first: closing may fail as well */
+    server_close(server);
+    return status;
 }

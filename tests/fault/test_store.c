@@ -22,7 +22,8 @@ static void start(struct stream_loader *loader, const char *directory, const cha
                   const char *page_cache_mib)
 {
     char endpoint[TESTING_PATH_BYTES], data[TESTING_PATH_BYTES + 8];
-    const char *stores[] = {data, "--page-cache-mib", page_cache_mib, NULL};
+    const char *stores[] = {
+        data, "--page-cache-mib", page_cache_mib, "--metrics-file", "/no/such/folder", NULL};
     snprintf(data, sizeof(data), "train=%.500s", store);
     testing_endpoint(endpoint, directory);
     stream_start(loader, directory, endpoint, stores, 2, 2);
@@ -86,6 +87,7 @@ static void touch_in_mid_epoch(void (*touch)(const char *path), uint32_t size_px
         fail_msg("signal %d", WTERMSIG(status));
     assert_int_equal(WEXITSTATUS(status), 1);
     assert_true(stream_log_has(&loaders[0], stores[0]));
+    assert_true(stream_log_has(&loaders[0], "while in use")); /* not that there are no metrics */
     feed_close(feed);
     assert_int_equal(stream_stop(&loaders[1]), 0);
 }
