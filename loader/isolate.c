@@ -154,7 +154,7 @@ static int spawn(struct helper *helper, const char *path, int in, int out)
     if (!failed)
         return 0;
     helper->pid = 0;
-    return err_set(ERR_IO, "cannot start a process for a sample: %s", strerror(failed));
+    return err_set(ERR_UNSUPPORTED, "cannot start a process for a sample: %s", strerror(failed));
 }
 
 static int start(struct helper *helper, const char *path)
@@ -162,7 +162,7 @@ static int start(struct helper *helper, const char *path)
     int in[2] = {-1, -1}, out[2] = {-1, -1};
     int code = 0;
     if (pipe2(in, O_CLOEXEC) != 0 || pipe2(out, O_CLOEXEC) != 0)
-        code = err_set(ERR_IO, "cannot make a pipe for a sample: %s", strerror(errno));
+        code = err_set(ERR_UNSUPPORTED, "cannot make a pipe for a sample: %s", strerror(errno));
     if (!code)
         code = spawn(helper, path, in[0], out[1]);
     close_fd(&in[0]);
@@ -182,7 +182,7 @@ static int hear(const struct helper *helper, void *dst, size_t bytes, int64_t de
         if (left_ms <= 0)
             return err_set(ERR_DATA, "it takes longer than %d s to decode", ISOLATE_SECONDS);
         if (poll(fds, 2, (int)left_ms) < 0 && errno != EINTR)
-            return err_set(ERR_IO, "waiting for a sample: %s", strerror(errno));
+            return err_set(ERR_UNSUPPORTED, "waiting for a sample: %s", strerror(errno));
         if (stop_requested())
             return err_set(ERR_STOPPED, "stopped on request");
         if (!fds[0].revents)
@@ -191,7 +191,7 @@ static int hear(const struct helper *helper, void *dst, size_t bytes, int64_t de
         if (got == 0)
             return err_set(ERR_DATA, "it ends the process that decodes it");
         if (got < 0 && errno != EINTR)
-            return err_set(ERR_IO, "reading a sample: %s", strerror(errno));
+            return err_set(ERR_UNSUPPORTED, "reading a sample: %s", strerror(errno));
         if (got > 0) {
             at += got;
             bytes -= (size_t)got;
@@ -206,7 +206,7 @@ static int exchange(struct reply *reply, int16_t *planes, const struct helper *h
     int64_t deadline = clock_ns() + ISOLATE_SECONDS * INT64_C(1000000000);
     /* Smaller than a pipe holds: it never waits. SIGPIPE is ignored (stop_install). */
     if (!write_all(helper->to, request, sizeof *request) && errno != EPIPE)
-        return err_set(ERR_IO, "asking for a sample: %s", strerror(errno));
+        return err_set(ERR_UNSUPPORTED, "asking for a sample: %s", strerror(errno));
     int code = hear(helper, reply, sizeof *reply, deadline);
     return code || reply->code ? code : hear(helper, planes, planes_bytes(spec), deadline);
 }
@@ -248,7 +248,8 @@ int isolate_cut(bool *killed, struct render *render, int slot, uint32_t *label,
                  store_class_of(store, id));
     if (!code && reply.code) {
         reply.message[sizeof reply.message - 1] = 0;
-        code = err_set(reply.code, "%s", reply.message);
+        /* Not ERR_IO: that is a store which changes. The helper's may only have been removed. */
+        code = err_set(reply.code == ERR_IO ? ERR_UNSUPPORTED : reply.code, "%s", reply.message);
     }
     if (!code && reply.label >= store_meta(store)->class_count)
         code = err_set(ERR_DATA, "%s: sample %u: impossible label", store_path(store), id);

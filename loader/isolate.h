@@ -18,8 +18,8 @@
 enum { ISOLATE_SECONDS = 30 }; /* longer than any image that decode.h lets pass takes */
 
 /* As sample_cut(), by a helper. *killed: the helper did not come to its end by itself, or took
- * longer than ISOLATE_SECONDS; the code is then ERR_DATA. ERR_IO: it could not be started.
- * ERR_STOPPED. */
+ * longer than ISOLATE_SECONDS; the code is then ERR_DATA. ERR_UNSUPPORTED: it could not be started
+ * or could not open the store, whose file may have been removed meanwhile. ERR_STOPPED. */
 int isolate_cut(bool *killed, struct render *render, int slot, uint32_t *label,
                 const struct store *store, const struct spec *spec, uint32_t epoch, uint32_t id,
                 enum decoder_choice decoder);

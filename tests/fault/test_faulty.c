@@ -9,9 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include "common/err.h"
+#include "datasets/store.h"
 #include "proto/order.h"
 #include "tests/fault/feeds.h"
 #include "tests/fault/stream.h"
@@ -332,6 +334,41 @@ static void poison_is_remembered(void **state)
     poisonous = NULL;
 }
 
+/* A store that was only removed is served on. What a process of its own cannot open any more is
+ * refused; another loader has it. */
+static void a_removed_store_ends_no_loader(void **state)
+{
+    (void)state;
+    char path[TESTING_PATH_BYTES], name[TESTING_PATH_BYTES], entry[TESTING_PATH_BYTES + 8];
+    char fingerprint[33], line[80];
+    struct stream_loader loaders[2];
+    struct store *store;
+    testing_path(name, place.directory, "removed.lmdb");
+    assert_int_equal(link(place.train.path, name), 0);
+    snprintf(entry, sizeof(entry), "train=%s", name);
+    place.data[0] = entry;
+    start(&loaders[0], NULL, NULL);
+    place.data[0] = place.train.entry;
+    start(&loaders[1], NULL, NULL);
+    assert_int_equal(unlink(name), 0);
+    assert_int_equal(store_open(&store, place.train.path), 0);
+    hash128_to_text(fingerprint, store_meta(store)->fingerprint);
+    store_close(store);
+    poisonous = testing_path(path, place.directory, "isolated");
+    for (uint32_t id = 0; id < SAMPLES; id += 2) {
+        snprintf(line, sizeof(line), "train %s %u class\n", fingerprint, id);
+        append(path, line);
+    }
+    const struct spec spec = stream_spec(SPEC_WIRE_FP16);
+    struct feed *feed = open_feed(loaders, 2, 0);
+    pull_epoch(feed, &spec, 0);
+    feed_close(feed);
+    poisonous = NULL;
+    assert_true(stream_log_has(&loaders[0], "removed.lmdb: No such file"));
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(stream_stop(&loaders[i]), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -345,6 +382,7 @@ int main(void)
         cmocka_unit_test(poison_is_isolated_and_named),
         cmocka_unit_test(poison_in_the_challenge),
         cmocka_unit_test(poison_is_remembered),
+        cmocka_unit_test(a_removed_store_ends_no_loader),
     };
     return cmocka_run_group_tests(tests, open_place, NULL);
 }
