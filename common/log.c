@@ -64,12 +64,17 @@ static void write_all(const char *data, size_t bytes)
     }
 }
 
-/* A byte that a terminal may act on: C0 controls and DEL, and in UTF-8 the C1 controls U+0080 to
- * U+009F, whose lead byte is 0xc2. */
-static bool is_control(const char *at)
+static bool is_c1(unsigned char byte)
 {
-    unsigned char byte = (unsigned char)at[0], next = (unsigned char)at[1];
-    return byte < 0x20 || byte == 0x7f || (byte == 0xc2 && next >= 0x80 && next < 0xa0);
+    return byte >= 0x80 && byte < 0xa0;
+}
+
+/* A byte that a terminal may act on: C0 controls and DEL, and in UTF-8 both bytes of the C1
+ * controls U+0080 to U+009F, whose lead byte is 0xc2. */
+static bool is_control(unsigned char before, unsigned char byte, unsigned char next)
+{
+    return byte < 0x20 || byte == 0x7f || (byte == 0xc2 && is_c1(next)) ||
+           (before == 0xc2 && is_c1(byte));
 }
 
 const char *log_plural(uint64_t count)
@@ -81,9 +86,10 @@ size_t log_escape(char *dst, size_t bytes, const char *text)
 {
     static const char digits[] = "0123456789abcdef";
     size_t used = 0;
-    for (; *text && used + 5 <= bytes; text++) {
-        if (is_control(text)) {
-            unsigned char byte = (unsigned char)*text;
+    unsigned char before = 0, byte;
+    for (; *text && used + 5 <= bytes; text++, before = byte) {
+        byte = (unsigned char)*text;
+        if (is_control(before, byte, (unsigned char)text[1])) {
             memcpy(dst + used, (char[]){'\\', 'x', digits[byte >> 4], digits[byte & 15]}, 4);
             used += 4;
         } else {

@@ -79,7 +79,7 @@ static void test_names_cannot_forge(void **state)
                         "\\x7f\\x09\\x01'\n");
     /* UTF-8 stays, but for its C1 controls (here: CSI). */
     log_info("%s", "\xc3\xa9\xc2\x9b\xe2\x82\xac");
-    assert_string_equal(next_write(), "satchel-test: \xc3\xa9\\xc2\x9b\xe2\x82\xac\n");
+    assert_string_equal(next_write(), "satchel-test: \xc3\xa9\\xc2\\x9b\xe2\x82\xac\n");
 }
 
 static void test_long_lines_are_cut(void **state)
