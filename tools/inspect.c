@@ -27,6 +27,7 @@ enum {
     SAMPLE_RECORDS = 2000, /* looked at for the sizes: a large store is not read as a whole */
     CLASS_LINES = 10,
     DAMAGE_LINES = 20,
+    TEXT_BYTES = 1024, /* shown of a name */
 };
 
 struct values {
@@ -190,16 +191,25 @@ static void print_indexes(const struct sizes *sizes, const struct store_meta *me
     }
 }
 
+/* A terminal must not act on what a store says. */
+static const char *clean(char dst[TEXT_BYTES], const char *text)
+{
+    log_escape(dst, TEXT_BYTES, text);
+    return dst;
+}
+
 static void print_classes(const struct store_meta *meta)
 {
     uint32_t least, most;
+    char id[TEXT_BYTES], name[TEXT_BYTES];
     class_range(meta, &least, &most);
     printf("classes      %" PRIu32 ", %" PRIu32 " to %" PRIu32 " samples each\n", meta->class_count,
            least, most);
     uint32_t lines = meta->class_count <= CLASS_LINES ? meta->class_count : CLASS_LINES;
     for (uint32_t i = 0; i < lines; i++)
-        printf("  %-5" PRIu32 " %s%s%s  %" PRIu32 "\n", i, meta->class_ids[i],
-               *meta->class_names[i] ? " " : "", meta->class_names[i], meta->class_samples[i]);
+        printf("  %-5" PRIu32 " %s%s%s  %" PRIu32 "\n", i, clean(id, meta->class_ids[i]),
+               *meta->class_names[i] ? " " : "", clean(name, meta->class_names[i]),
+               meta->class_samples[i]);
     if (lines < meta->class_count)
         printf("  ... and %" PRIu32 " more\n", meta->class_count - lines);
 }
@@ -208,20 +218,21 @@ static int print_text(const struct store *store, const struct sizes *sizes,
                       const struct check_result *checked, bool check)
 {
     const struct store_meta *meta = store_meta(store);
-    char fingerprint[33];
+    char fingerprint[33], text[TEXT_BYTES];
     hash128_to_text(fingerprint, meta->fingerprint);
     printf("%s\n", store_path(store));
     printf("samples      %" PRIu32 "\n", meta->sample_count);
     printf("encoding     %s, %" PRIu32 " channels\n", encoding_name(meta), meta->channels);
-    printf("split        %s\n", *meta->split ? meta->split : "(not named)");
+    printf("split        %s\n", *meta->split ? clean(text, meta->split) : "(not named)");
     printf("fingerprint  %s\n", fingerprint);
     printf("file bytes   %" PRIu64 "\n", file_bytes(store));
     print_indexes(sizes, meta);
-    printf("packed by    %s\n", *meta->packed_by ? meta->packed_by : "(not recorded)");
+    printf("packed by    %s\n", *meta->packed_by ? clean(text, meta->packed_by) : "(not recorded)");
     print_sizes(sizes, meta);
     print_classes(meta);
     for (size_t i = 0; i < checked->damaged_count && i < DAMAGE_LINES; i++)
-        printf("damaged: %" PRIu32 ": %s\n", checked->damaged[i].id, checked->damaged[i].reason);
+        printf("damaged: %" PRIu32 ": %s\n", checked->damaged[i].id,
+               clean(text, checked->damaged[i].reason));
     if (checked->damaged_count > DAMAGE_LINES)
         printf("... and %zu more damaged records\n", checked->damaged_count - DAMAGE_LINES);
     if (check && checked->damaged_count == 0)

@@ -122,11 +122,13 @@ static void rank(struct ranked *ranked, const float *logits, int classes, int to
 static void print_ranked(const struct predict *predict, const char *image,
                          const struct ranked *ranked)
 {
-    char name[NAME_BYTES];
-    printf("%s:", image);
-    for (int k = 0; k < ranked->count; k++)
-        printf("%s %s %.2f %%", k ? "," : "", class_text(name, predict, ranked->label[k]),
-               100 * ranked->probability[k]);
+    char name[NAME_BYTES], clean[4 * NAME_BYTES]; /* a terminal must not act on names */
+    log_escape(clean, sizeof clean, image);
+    printf("%s:", clean);
+    for (int k = 0; k < ranked->count; k++) {
+        log_escape(clean, sizeof clean, class_text(name, predict, ranked->label[k]));
+        printf("%s %s %.2f %%", k ? "," : "", clean, 100 * ranked->probability[k]);
+    }
     printf("\n");
 }
 

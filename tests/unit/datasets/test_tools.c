@@ -110,6 +110,25 @@ static void test_bad_file_line(void **state)
     cJSON_Delete(json);
 }
 
+/* What a store says is shown, not obeyed: U+009B begins what terminals act on. */
+static void test_names_are_shown(void **state)
+{
+    (void)state;
+    const char *directory = testing_directory();
+    static const char names[] = "one\xc2\x9b"
+                                "2J\ntwo\nthree\n";
+    char folders[TESTING_PATH_BYTES], out[TESTING_PATH_BYTES], list[TESTING_PATH_BYTES];
+    write_file(directory, "names", names, sizeof names - 1);
+    struct run *got = run(pack_program, "--source", "folder", make_folders(folders), "--out",
+                          testing_path(out, directory, "a.lmdb"), "--class-names",
+                          testing_path(list, directory, "names"), NULL);
+    assert_int_equal(got->status, 0);
+    got = run(inspect_program, out, NULL);
+    assert_int_equal(got->status, 0);
+    assert_non_null(strstr(got->out, "one\\xc2\\x9b2J"));
+    assert_null(strstr(got->out, "\xc2\x9b"));
+}
+
 static void test_refusals(void **state)
 {
     (void)state;
@@ -172,8 +191,8 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pack_and_inspect), cmocka_unit_test(test_resize),
-        cmocka_unit_test(test_bad_file_line),    cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_bad_file_line),    cmocka_unit_test(test_names_are_shown),
+        cmocka_unit_test(test_refusals),         cmocka_unit_test(test_damage),
     };
     if (argc != 3)
         return 2;
