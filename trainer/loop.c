@@ -454,11 +454,9 @@ int loop_run(struct metrics_eval *last, struct session *session, const struct ru
         code = open_predictions(&loop);
     if (code)
         return code;
-    if (start->step > 0) {
-        loop.scaler.scale = start->loss_scale;
-        loop.scaler.good_steps = (uint32_t)start->loss_scale_good_steps;
-        loop.scaler.bad_steps = (uint32_t)start->loss_scale_bad_steps;
-    }
+    if (start->step > 0)
+        scaler_resume(&loop.scaler, start->loss_scale, start->loss_scale_good_steps,
+                      start->loss_scale_bad_steps);
     start->finished = false;
     init_loop(&loop);
     while (!code && !start->finished && ahead_has_epoch(&loop.ahead, start->epoch))

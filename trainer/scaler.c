@@ -28,6 +28,17 @@ int scaler_init(struct scaler *scaler, const char *text, enum precision precisio
     return 0;
 }
 
+void scaler_resume(struct scaler *scaler, double scale, uint64_t good_steps, uint64_t bad_steps)
+{
+    /* A dynamic scale that has come down to 1 has counted a step since: this one is fp32's. */
+    bool had_none = scale == 1 && good_steps == 0 && bad_steps == 0;
+    scaler->bad_steps = (uint32_t)bad_steps;
+    if (!scaler->dynamic || had_none)
+        return;
+    scaler->scale = scale;
+    scaler->good_steps = (uint32_t)good_steps;
+}
+
 bool scaler_step(struct scaler *scaler, bool finite)
 {
     if (!finite) {

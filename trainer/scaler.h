@@ -27,6 +27,10 @@ struct scaler {
  * ERR_ARG. */
 int scaler_init(struct scaler *scaler, const char *text, enum precision precision);
 
+/* Behind scaler_init: goes on as a checkpoint has it. A scale that this run does not move stays
+ * what its own --loss-scale and precision make it, whatever the run had before. */
+void scaler_resume(struct scaler *scaler, double scale, uint64_t good_steps, uint64_t bad_steps);
+
 /* After each step. A dynamic scale halves when the gradients were not finite (down to 1) and
  * doubles after SCALER_GROWTH_STEPS good steps (up to 2^24). Returns false when leaving out steps
  * does not help any more: not finite at scale 1 (so always in fp32), or SCALER_BAD_STEPS times in a

@@ -118,13 +118,53 @@ static void scale_stays_when_static(void **state)
         assert_int_not_equal(scaler_init(&scaler, wrong[i], PRECISION_FP16), 0);
 }
 
+/* A run that was stopped at this scale goes on with these settings. */
+static double resumed(const char *text, enum precision precision, double scale, uint64_t good_steps,
+                      uint64_t bad_steps)
+{
+    struct scaler scaler;
+    assert_int_equal(scaler_init(&scaler, text, precision), 0);
+    scaler_resume(&scaler, scale, good_steps, bad_steps);
+    return scaler.scale;
+}
+
+static void scale_is_the_settings_own_when_resumed(void **state)
+{
+    assert_near(resumed("dynamic", PRECISION_FP16, 8192, 5, 0), 8192);
+    assert_near(resumed("dynamic", PRECISION_FP16, 131072, 0, 0), 131072); /* doubled just now */
+    assert_near(resumed("dynamic", PRECISION_FP16, 1, 0, 3), 1);           /* halved just now */
+    assert_near(resumed("dynamic", PRECISION_FP16, 1, 7, 0), 1);
+    /* With --allow-change. */
+    assert_near(resumed("dynamic", PRECISION_FP16, 1, 0, 0), SCALER_START); /* fp32 before */
+    assert_near(resumed("128", PRECISION_FP16, 65536, 5, 0), 128);
+    assert_near(resumed("dynamic", PRECISION_FP32, 65536, 5, 0), 1);
+}
+
+static void scale_counts_on_when_resumed(void **state)
+{
+    struct scaler scaler;
+    assert_int_equal(scaler_init(&scaler, "dynamic", PRECISION_FP16), 0);
+    scaler_resume(&scaler, 4096, SCALER_GROWTH_STEPS - 1, 0);
+    assert_true(scaler_step(&scaler, true));
+    assert_near(scaler.scale, 8192);
+    assert_int_equal(scaler_init(&scaler, "128", PRECISION_FP16), 0);
+    scaler_resume(&scaler, 128, 0, SCALER_BAD_STEPS - 1);
+    assert_false(scaler_step(&scaler, false));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(step_decays_at_quarters),    cmocka_unit_test(step_rounds_up),
-        cmocka_unit_test(warmup_rises_per_step),      cmocka_unit_test(cosine_leaves_warmup_out),
-        cmocka_unit_test(warmup_longer_than_the_run), cmocka_unit_test(scale_is_one_in_fp32),
-        cmocka_unit_test(scale_moves_when_dynamic),   cmocka_unit_test(scale_stays_when_static),
+        cmocka_unit_test(step_decays_at_quarters),
+        cmocka_unit_test(step_rounds_up),
+        cmocka_unit_test(warmup_rises_per_step),
+        cmocka_unit_test(cosine_leaves_warmup_out),
+        cmocka_unit_test(warmup_longer_than_the_run),
+        cmocka_unit_test(scale_is_one_in_fp32),
+        cmocka_unit_test(scale_moves_when_dynamic),
+        cmocka_unit_test(scale_stays_when_static),
+        cmocka_unit_test(scale_is_the_settings_own_when_resumed),
+        cmocka_unit_test(scale_counts_on_when_resumed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
