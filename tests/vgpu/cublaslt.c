@@ -24,9 +24,11 @@ struct layout {
     cudaDataType type;
     int64_t rows, columns, pitch;
 };
+enum { MATRICES = 4 }; /* A, B, C, D */
 struct preference {
     unsigned kind;
     uint64_t workspace;
+    uint32_t alignments[MATRICES]; /* bytes that the heuristics may rely on */
 };
 
 static void *make(const void *value, size_t bytes)
@@ -138,7 +140,7 @@ cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t handle)
 
 cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *handle)
 {
-    struct preference preference = {PREFERENCE, 0};
+    struct preference preference = {PREFERENCE, 0, {256, 256, 256, 256}};
     *handle = make(&preference, sizeof preference);
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -155,12 +157,17 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t h
     struct preference *preference =
         (struct preference *)open_as(handle, PREFERENCE, "matmul preference");
     bool workspace = name == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
-    if (!workspace && name != CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK)
+    bool alignment = name >= CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES &&
+                     name <= CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES;
+    if (!workspace && !alignment && name != CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK)
         vgpu_fail("the double has no matmul preference %d", (int)name);
     if (bytes != (workspace ? sizeof preference->workspace : sizeof(uint32_t)))
         vgpu_fail("matmul preference %d is set with %zu bytes", (int)name, bytes);
     if (workspace)
         memcpy(&preference->workspace, value, bytes);
+    if (alignment)
+        memcpy(&preference->alignments[name - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES], value,
+               bytes);
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -221,6 +228,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
         memset(results, 0, sizeof *results);
         results->algo.data[0] = limits->workspace >= WORKSPACE ? WORKSPACE : 0;
         results->workspaceSize = results->algo.data[0];
+        memcpy(&results->algo.data[1], limits->alignments, sizeof limits->alignments);
         results->state = CUBLAS_STATUS_SUCCESS;
     }
     return *count ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
@@ -306,6 +314,18 @@ static void run(void *payload)
     vgpu_count.plans++;
 }
 
+/* An algorithm relies on what the heuristics were told, 256 bytes when on nothing. */
+static void check_alignments(const struct matmul *it, const cublasLtMatmulAlgo_t *algo)
+{
+    const void *const at[MATRICES] = {it->at_a, it->at_b, it->at_c, it->at_d};
+    uint32_t told[MATRICES];
+    memcpy(told, &algo->data[1], sizeof told);
+    for (int i = 0; i < MATRICES; i++)
+        if (!told[i] || (uintptr_t)at[i] % told[i])
+            vgpu_fail("matmul: %c is not aligned to the %u bytes that its algorithm was chosen for",
+                      "ABCD"[i], told[i]);
+}
+
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t product,
                               const void *alpha, const void *a, cublasLtMatrixLayout_t layout_a,
                               const void *b, cublasLtMatrixLayout_t layout_b, const void *beta,
@@ -333,6 +353,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t prod
                   (unsigned long long)algo->data[0], workspace_bytes);
     if (it->beta != 0 && (c != d || memcmp(&it->c, &it->d, sizeof it->c) != 0))
         vgpu_fail("matmul: the double adds to C in place only");
+    check_alignments(it, algo);
     if ((uintptr_t)a % 16 || (uintptr_t)b % 16 || (uintptr_t)d % 16 || (uintptr_t)workspace % 256)
         vgpu_fail("matmul: A, B or D is not aligned to 16 bytes, or the workspace not to 256");
     vgpu_enqueue(

@@ -129,8 +129,17 @@ static void missing_bias(void)
     cudaStreamSynchronize(stream);
 }
 
+/* 256 bytes are promised where nothing is said. */
+static void other_alignment(void)
+{
+    uint64_t seed = 1;
+    product(&(struct problem){.half_out = true}, (char *)halves(a, M * K, &seed) + 16,
+            halves(b, K * NN, &seed), NULL, testing_device(M * NN * 2), testing_device(1 << 13));
+}
+
 static void test_mistakes(void **state)
 {
+    testing_dies(other_alignment, "A is not aligned to the 256 bytes");
     testing_dies(no_workspace, "needs a workspace");
     testing_dies(missing_bias, "of the bias");
 }

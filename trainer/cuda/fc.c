@@ -66,6 +66,19 @@ static cublasStatus_t describe(struct product *product, const struct matrix *a,
     return status;
 }
 
+/* Of what trainer/cuda/layout.h places; where nothing is said the library counts on 256 bytes. */
+static cublasStatus_t tell_alignment(cublasLtMatmulPreference_t preference)
+{
+    static const cublasLtMatmulPreferenceAttributes_t names[] = {
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
+    const uint32_t bytes = LANES * sizeof(uint16_t);
+    cublasStatus_t status = CUBLAS_STATUS_SUCCESS;
+    for (size_t i = 0; i < sizeof names / sizeof names[0] && !status; i++)
+        status = cublasLtMatmulPreferenceSetAttribute(preference, names[i], &bytes, sizeof bytes);
+    return status;
+}
+
 /* The library's first choice among algorithms that add up in fp32. */
 static int choose(struct product *product, cublasLtHandle_t lt)
 {
@@ -81,6 +94,8 @@ static int choose(struct product *product, cublasLtHandle_t lt)
     if (!status)
         status = cublasLtMatmulPreferenceSetAttribute(
             preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reductions, sizeof reductions);
+    if (!status)
+        status = tell_alignment(preference);
     if (!status)
         status =
             cublasLtMatmulAlgoGetHeuristic(lt, product->what, product->a, product->b, product->d,
