@@ -470,7 +470,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
 {
     enter("cudaStreamEndCapture");
     *graph = (cudaGraph_t)vgpu_graph_end(vgpu_stream_of(stream));
-    return leave(cudaSuccess);
+    return leave(*graph ? cudaSuccess : cudaErrorStreamCaptureInvalidated);
 }
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags)

@@ -302,6 +302,15 @@ static void drop_launch(void *payload)
     free(launch);
 }
 
+/* $VGPU_UNCAPTURED: the engine that is offered last does what a capture forbids. */
+static bool spoils_capture(enum engine engine, struct vgpu_stream *stream)
+{
+    if (engine != OTHER || !vgpu_graph_capturing(stream) || !getenv("VGPU_UNCAPTURED"))
+        return false;
+    vgpu_graph_spoil(stream);
+    return true;
+}
+
 cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t plan_handle,
                                   cudnnBackendDescriptor_t pack_handle)
 {
@@ -329,6 +338,11 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t
                 check_overlap(launch, i, j);
     check_workspace(launch, pack);
     vgpu_actor.label = before;
+    if (spoils_capture(launch->engine, stream)) {
+        drop_launch(launch);
+        vgpu_unlock();
+        return CUDNN_STATUS_EXECUTION_FAILED;
+    }
     vgpu_enqueue(stream, vgpu_task(run_launch, drop_launch, launch, "%s", launch->graph->label));
     vgpu_unlock();
     return CUDNN_STATUS_SUCCESS;

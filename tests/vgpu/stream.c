@@ -55,6 +55,7 @@ struct vgpu_graph {
     struct list nodes;
     struct vgpu_stream *streams[VGPU_LANES]; /* capture: who takes part; exec: who runs a branch */
     int branches, points;
+    bool spoilt;
     struct vgpu_clock heads[VGPU_LANES]; /* capture: [branch] what it is behind, by branch */
     struct vgpu_stream *launched;        /* exec: on which stream it ran last; NULL: never */
     uint64_t end;             /* exec: how much of that stream's work that was the end of, */
@@ -408,6 +409,11 @@ bool vgpu_graph_capturing(const struct vgpu_stream *stream)
     return stream->capture;
 }
 
+void vgpu_graph_spoil(struct vgpu_stream *stream)
+{
+    stream->capture->spoilt = true;
+}
+
 struct vgpu_graph *vgpu_graph_end(struct vgpu_stream *stream)
 {
     struct vgpu_graph *graph = stream->capture;
@@ -422,7 +428,10 @@ struct vgpu_graph *vgpu_graph_end(struct vgpu_stream *stream)
         graph->streams[branch]->capture = NULL;
         graph->streams[branch] = NULL;
     }
-    return graph;
+    if (!graph->spoilt)
+        return graph;
+    vgpu_graph_destroy(graph);
+    return NULL;
 }
 
 struct vgpu_graph *vgpu_graph_instantiate(struct vgpu_graph *graph)

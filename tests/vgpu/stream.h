@@ -43,6 +43,8 @@ void vgpu_graph_begin(struct vgpu_stream *stream, int mode);
 void vgpu_graph_forbid(const char *call);
 struct vgpu_graph *vgpu_graph_end(struct vgpu_stream *stream);
 bool vgpu_graph_capturing(const struct vgpu_stream *stream);
+/* Something that cannot be captured was tried: the capture ends with an error, and as NULL. */
+void vgpu_graph_spoil(struct vgpu_stream *stream);
 struct vgpu_graph *vgpu_graph_instantiate(struct vgpu_graph *graph);
 size_t vgpu_graph_nodes(const struct vgpu_graph *graph);
 void vgpu_graph_launch(struct vgpu_graph *exec, struct vgpu_stream *stream);

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "common/err.h"
 #include "common/file.h"
 #include "tests/unit/trainer/tiny_net.h"
 #include "tests/vgpu/vgpu.h"
@@ -322,6 +323,27 @@ static void test_tuning(void **state)
     rmdir(directory);
 }
 
+/* An engine that cannot be captured is passed over, and its error is not taken for a later one's.
+ */
+static void test_tuning_uncaptured(void **state)
+{
+    char directory[] = "/tmp/vgpu-XXXXXX", path[64];
+    struct tiny tiny;
+    assert_non_null(mkdtemp(directory));
+    snprintf(path, sizeof path, "%s/engines.txt", directory);
+    const struct backend_config tuned = {
+        .threads = 2, .precision = PRECISION_FP16, .fusion = FUSION_PROLOGUE, .tune_path = path};
+    setenv("VGPU_UNCAPTURED", "yes", 1);
+    int code = tiny_open(&tiny, &backend_cuda, &tuned, &small, testing_seed());
+    unsetenv("VGPU_UNCAPTURED");
+    if (code)
+        print_message("%s\n", err_message());
+    assert_int_equal(code, 0);
+    tiny_close(&tiny);
+    unlink(path);
+    rmdir(directory);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -329,7 +351,7 @@ int main(void)
         cmocka_unit_test(test_buckets),    cmocka_unit_test(test_evaluation),
         cmocka_unit_test(test_bytes),      cmocka_unit_test(test_skip),
         cmocka_unit_test(test_machines),   cmocka_unit_test(test_tuning),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_refused),    cmocka_unit_test(test_tuning_uncaptured),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,7 +16,7 @@
  * that do not fit, a workspace too small, ...) prints one line that names the operation and aborts.
  *
  * The environment describes the device: VGPU_DEVICES (1), VGPU_CAPABILITY (90), VGPU_REFUSE
- * (nothing; support.c), VGPU_DRIVER
+ * (nothing; support.c), VGPU_UNCAPTURED (nothing; engine.c), VGPU_DRIVER
  * (13000), VGPU_MEMORY_MIB (16384 at most). */
 #ifndef TESTS_VGPU_VGPU_H
 #define TESTS_VGPU_VGPU_H

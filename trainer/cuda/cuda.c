@@ -227,7 +227,10 @@ static const char *cuda_describe(const struct backend *backend)
 static void *cuda_host_alloc(struct backend *backend, size_t bytes)
 {
     void *memory = NULL;
-    return cudaHostAlloc(&memory, bytes ? bytes : 64, cudaHostAllocDefault) ? NULL : memory;
+    if (!cudaHostAlloc(&memory, bytes ? bytes : 64, cudaHostAllocDefault))
+        return memory;
+    cudaGetLastError(); /* it is told by NULL */
+    return NULL;
 }
 
 static void cuda_host_free(struct backend *backend, void *memory)

@@ -141,6 +141,8 @@ static int time_plan(double *seconds, const struct plan *plan, struct backend *b
     if (pack)
         cudnnBackendDestroyDescriptor(pack);
     cudaFree(memory);
+    if (code)
+        cudaGetLastError(); /* the next kernel's launch would be told of it */
     return code;
 }
 
