@@ -130,12 +130,24 @@ static uint64_t queued_step(const struct loop *loop)
     return loop->at->step + loop->steps.under_way;
 }
 
+/* The classifier's rate follows the same schedule, also where the others have none. */
+static struct step_rates rates_of(const struct loop *loop, uint64_t number)
+{
+    const struct recipe *recipe = loop->recipe;
+    struct schedule own = loop->schedule;
+    own.lr = recipe->head_lr;
+    double lr = schedule_lr(&loop->schedule, number);
+    return (struct step_rates){.lr = lr,
+                               .head_lr = recipe->lr > 0 ? lr * recipe->head_lr / recipe->lr
+                                                         : schedule_lr(&own, number)};
+}
+
 static int train_step(struct loop *loop)
 {
     struct step_result result;
     uint64_t number = queued_step(loop);
-    double lr = schedule_lr(&loop->schedule, number);
-    int code = step_run(&result, &loop->steps, number, lr, &loop->scaler);
+    const struct step_rates rates = rates_of(loop, number);
+    int code = step_run(&result, &loop->steps, number, &rates, &loop->scaler);
     return code ? code : take_result(loop, &result);
 }
 

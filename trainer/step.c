@@ -222,7 +222,7 @@ int step_finish(struct step_result *result, struct step_queue *steps)
 
 /* --- either way ------------------------------------------------------------------------------- */
 
-static struct step_values values_of(const struct step_queue *steps, double lr,
+static struct step_values values_of(const struct step_queue *steps, const struct step_rates *rates,
                                     const struct scaler *scaler)
 {
     const struct session *session = steps->session;
@@ -237,8 +237,8 @@ static struct step_values values_of(const struct step_queue *steps, double lr,
         .loss_share = 1 / (double)recipe->total_batch,
         .update =
             {
-                .lr = lr,
-                .head_lr = lr * recipe->head_lr / recipe->lr,
+                .lr = rates->lr,
+                .head_lr = rates->head_lr,
                 .momentum = recipe->momentum,
                 .weight_decay = recipe->weight_decay,
                 .no_bias_decay = recipe->no_bias_decay,
@@ -248,10 +248,10 @@ static struct step_values values_of(const struct step_queue *steps, double lr,
     };
 }
 
-int step_run(struct step_result *result, struct step_queue *steps, uint64_t number, double lr,
-             const struct scaler *scaler)
+int step_run(struct step_result *result, struct step_queue *steps, uint64_t number,
+             const struct step_rates *rates, const struct scaler *scaler)
 {
-    const struct step_values values = values_of(steps, lr, scaler);
+    const struct step_values values = values_of(steps, rates, scaler);
     double begin_s = clock_seconds();
     struct step_result mine = {0};
     *result = mine;

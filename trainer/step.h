@@ -38,13 +38,18 @@ struct step_queue {
 
 void step_init(struct step_queue *steps, struct session *session);
 
+struct step_rates { /* learning rates */
+    double lr;
+    double head_lr; /* of the classifier; 0: lr */
+};
+
 /* Queues the step with this number (from 0 over the whole run): takes its micro-batches from the
  * feed, moves the average of the weights behind it. scaler: as it stands behind the last step whose
  * result is known. *result is of the step before, or of this one, or of none yet. On failure, and
  * so on a stop, weights, momentum and running statistics are as they were before this step. Errors:
  * as feed_pop, and those of the backend. */
-int step_run(struct step_result *result, struct step_queue *steps, uint64_t number, double lr,
-             const struct scaler *scaler);
+int step_run(struct step_result *result, struct step_queue *steps, uint64_t number,
+             const struct step_rates *rates, const struct scaler *scaler);
 
 /* The result of the step that is under way, if there is one; waits for it. */
 int step_finish(struct step_result *result, struct step_queue *steps);

@@ -382,6 +382,19 @@ static void frozen_stages_stay(void **state)
     free(init);
 }
 
+/* A rate of its own counts where all others have none. */
+static void head_learns_alone(void **state)
+{
+    char *run = join(place.directory, "head"), *init = join(place.quiet, "last.safetensors");
+    assert_int_equal(RUN(run, "--init", init, "--lr", "0", "--base-lr", "0", "--head-lr", "0.1",
+                         "--max-steps", "2"),
+                     0);
+    assert_true(same_tensor(run, place.quiet, "layer2.0.conv1.weight"));
+    assert_false(same_tensor(run, place.quiet, "fc.weight"));
+    free(run);
+    free(init);
+}
+
 static void wrong_calls_are_refused(void **state)
 {
     char *log;
@@ -438,6 +451,7 @@ int main(void)
         cmocka_unit_test(teacher_teaches),
         cmocka_unit_test(average_is_kept),
         cmocka_unit_test(frozen_stages_stay),
+        cmocka_unit_test(head_learns_alone),
         cmocka_unit_test(wrong_calls_are_refused),
         cmocka_unit_test(eval_only_agrees),
         cmocka_unit_test(stalled_run_goes_on),
