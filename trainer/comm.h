@@ -92,7 +92,8 @@ int comm_open(struct comm **out);
 int comm_single_open(struct comm **out);
 
 /* Several ranks whose buckets lie on a device (backend_ops.queue is not NULL) get the reducer for
- * it (the module nccl); else does nothing. Detach before the backend closes. Collective.
+ * it (the module nccl); else does nothing. Detach before the backend closes and behind the programs
+ * whose captured steps have sums: NCCL waits for their graphs to end. Collective.
  * ERR_UNSUPPORTED: this build has no NCCL. */
 int comm_attach(struct comm *comm, const struct backend_ops *ops, struct backend *backend);
 void comm_detach(struct comm *comm);

@@ -54,4 +54,11 @@ kill_one 7
 train 2 killed --resume || fail "resume"
 [ "$(hash_of killed)" = "$(hash_of ranks2)" ] || fail "killed and resumed: other weights"
 say "a killed rank: named, the other ended with status 1; killed again under mpirun's eyes: status $status; resumed: equal weights"
+
+# Ranks that die while the other waits for them on the host, behind captured steps.
+mpirun --enable-recovery -n 2 "$build/tests/ranks/nccl_test" die >"$work/host.log" 2>&1 &
+await 60 grep -qs 'with errorcode 1' "$work/host.log" || fail "a rank that waits on the host did not end"
+wait $! || true
+grep -q 'rank 1 (process [0-9]*) is gone' "$work/host.log" || fail "the dead rank is not named to one that waits on the host"
+say "a rank that died while the other waited on the host: named, the other ended with status 1"
 say "all is well"

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Gradients of several ranks summed by NCCL's double, inside a captured step: against the sum by
  * MPI, against one rank that does all micro-batches, and against itself. Run by mpirun with any
- * number of ranks; exits with 0 on every rank when all is well. */
+ * number of ranks; exits with 0 on every rank when all is well. With the argument "die" all ranks
+ * but the first kill themselves behind some steps, while it waits for them on the host. */
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,32 +80,55 @@ static float *weights_of(struct tiny *tiny, size_t *count)
     return all;
 }
 
-/* One rank's share, in captured steps; each result is taken when the next step was queued. */
-static float *train(struct comm *comm, const struct backend_ops *ops, bool uncaptured)
+/* One rank's share; each result is taken when the next step was queued. */
+static void open_and_step(struct run *run, const struct backend_ops *ops, bool uncaptured)
 {
     const struct backend_config config = {
         .threads = 1, .precision = PRECISION_FP16, .uncaptured = uncaptured};
-    struct run run = {.comm = comm};
+    struct comm *comm = run->comm;
     struct batch_metrics metrics = {0};
-    size_t count = 0;
-    CHECK(tiny_open(&run.tiny, ops, &config, &small, 3) == 0);
-    CHECK(comm_attach(comm, ops, run.tiny.backend) == 0);
+    CHECK(tiny_open(&run->tiny, ops, &config, &small, 3) == 0);
+    CHECK(comm_attach(comm, ops, run->tiny.backend) == 0);
     const struct step_values values = {
         .loss_scale = {1, 1}, .loss_share = 1.0 / (BATCH * comm->size), .update = update_of(comm)};
     for (int i = 0; i < STEPS; i++) {
-        fill(&run.tiny, comm->rank, i);
-        CHECK(ops->step_load(run.tiny.program, 0, &run.tiny.batch) == 0);
-        CHECK(ops->step_run(run.tiny.program, &values, queue, &run) == 0);
-        CHECK(i == 0 || ops->step_wait(&metrics, run.tiny.program) == 0);
-        CHECK(ops->inputs_read(run.tiny.program) == 0);
+        fill(&run->tiny, comm->rank, i);
+        CHECK(ops->step_load(run->tiny.program, 0, &run->tiny.batch) == 0);
+        CHECK(ops->step_run(run->tiny.program, &values, queue, run) == 0);
+        CHECK(i == 0 || ops->step_wait(&metrics, run->tiny.program) == 0);
+        CHECK(ops->inputs_read(run->tiny.program) == 0);
     }
-    CHECK(ops->step_wait(&metrics, run.tiny.program) == 0);
+    CHECK(ops->step_wait(&metrics, run->tiny.program) == 0);
     CHECK(metrics.samples == BATCH * comm->size && metrics.finite);
+}
+
+static void close_run(struct run *run)
+{
+    run->tiny.ops->program_close(run->tiny.program); /* before the sums that it has captured */
+    run->tiny.program = NULL;
+    comm_detach(run->comm);
+    tiny_close(&run->tiny);
+}
+
+static float *train(struct comm *comm, const struct backend_ops *ops, bool uncaptured)
+{
+    struct run run = {.comm = comm};
+    size_t count = 0;
+    open_and_step(&run, ops, uncaptured);
     float *weights = weights_of(&run.tiny, &count);
     CHECK(comm_compare_hash(comm, hash128_of(weights, count * sizeof *weights), "weights") == 0);
-    comm_detach(comm);
-    tiny_close(&run.tiny);
+    close_run(&run);
     return weights;
+}
+
+/* Does not return. */
+static void die(struct comm *comm, const struct backend_ops *ops)
+{
+    struct run run = {.comm = comm};
+    open_and_step(&run, ops, false);
+    if (comm->rank != 0)
+        raise(SIGKILL);
+    comm->ops->barrier(comm);
 }
 
 /* All ranks' shares on this one. */
@@ -178,7 +203,7 @@ static void test(struct comm *comm, const struct backend_ops *ops)
     free(queued);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     struct comm *comm;
     void *symbol;
@@ -189,6 +214,8 @@ int main(void)
     }
     const char *wanted = getenv("TEST_RANKS");
     CHECK(!wanted || atoi(wanted) == comm->size);
+    if (argc > 1 && strcmp(argv[1], "die") == 0)
+        die(comm, symbol);
     test(comm, symbol);
     uint64_t all = (uint64_t)failures;
     CHECK(comm->ops->sum_integers(comm, &all, 1) == 0);

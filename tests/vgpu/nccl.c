@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* NCCL between processes of this host, over shared memory: the entry points that the trainer uses.
  * Sums are taken in the order of the ranks. As NCCL does, a sum whose partner has died waits until
- * ncclCommAbort, and ncclCommGetAsyncError tells. Aborts when the ranks do not all ask for the
- * same: another count, or captured on one and not on another. */
+ * ncclCommAbort, and ncclCommGetAsyncError tells; and ncclCommAbort itself waits for the end of all
+ * captured graphs that have sums of it, as ncclCommDestroy does (which is a failure here). Aborts
+ * when the ranks do not all ask for the same: another count, or captured on one and not on
+ * another. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -37,6 +39,7 @@ struct ncclComm {
     struct shared *shared;
     uint64_t meetings;
     _Atomic int aborted, error; /* looked at without the double's lock, which a sum holds */
+    _Atomic int captured;       /* sums in graphs that are still there */
 };
 
 struct sum {
@@ -115,6 +118,14 @@ static void run_sum(void *payload)
     meet(comm); /* what was asked for is asked again */
 }
 
+static void drop_sum(void *payload)
+{
+    struct sum *sum = payload;
+    if (sum->captured)
+        atomic_fetch_sub(&sum->comm->captured, 1);
+    free(sum);
+}
+
 ncclResult_t ncclAllReduce(const void *src, void *dst, size_t count, ncclDataType_t type,
                            ncclRedOp_t op, ncclComm_t comm, cudaStream_t handle)
 {
@@ -128,7 +139,9 @@ ncclResult_t ncclAllReduce(const void *src, void *dst, size_t count, ncclDataTyp
     if (!sum)
         vgpu_fail("no memory");
     *sum = (struct sum){comm, src, dst, count, vgpu_graph_capturing(stream)};
-    vgpu_enqueue(stream, vgpu_task(run_sum, free, sum, "ncclAllReduce of %zu floats", count));
+    if (sum->captured)
+        atomic_fetch_add(&comm->captured, 1);
+    vgpu_enqueue(stream, vgpu_task(run_sum, drop_sum, sum, "ncclAllReduce of %zu floats", count));
     vgpu_unlock();
     return ncclSuccess;
 }
@@ -183,6 +196,8 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm)
 {
     if (!comm)
         return ncclInvalidArgument;
+    if (atomic_load(&comm->captured))
+        vgpu_fail("ncclCommDestroy waits for captured graphs that have sums of it");
     munmap(comm->shared, sizeof *comm->shared);
     free(comm);
     return ncclSuccess;
@@ -194,6 +209,8 @@ ncclResult_t ncclCommAbort(ncclComm_t comm)
     if (!comm)
         return ncclInvalidArgument;
     atomic_store(&comm->aborted, 1);
+    while (atomic_load(&comm->captured))
+        nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
     return ncclSuccess;
 }
 

@@ -127,7 +127,16 @@ static bool look_again(struct nccl_reducer *nccl)
     return goes_on;
 }
 
-/* The job ends with this rank: work that waits for the dead one is given up first. */
+/* Sums that wait come back at once; the call itself may not: it waits for the captured graphs that
+ * have sums in them, which are there until the session closes. */
+static void *abort_sums(void *user)
+{
+    struct nccl_reducer *nccl = user;
+    ncclCommAbort(nccl->nccl);
+    return NULL;
+}
+
+/* The job ends with this rank: work that waits for the dead one is given up first, for a moment. */
 static void give_up(struct nccl_reducer *nccl, const char *gone, ncclResult_t error)
 {
     const char *why = error != ncclSuccess ? ncclGetErrorString(error) : "it waits for them";
@@ -140,7 +149,9 @@ static void give_up(struct nccl_reducer *nccl, const char *gone, ncclResult_t er
                   "goes on from the newest checkpoint",
                   nccl->comm->rank, why);
     atomic_store(&nccl->failed, true);
-    ncclCommAbort(nccl->nccl);
+    pthread_t aborter;
+    if (pthread_create(&aborter, NULL, abort_sums, nccl) == 0)
+        nanosleep(&(struct timespec){.tv_nsec = LOOK_MS * 1000000L}, NULL);
     nccl->comm->ops->abort(nccl->comm, err_exit_status(ERR_PEER));
 }
 
