@@ -117,12 +117,30 @@ static int check_position(const struct job *job)
                    job->resume.path, at->step, at->step_in_epoch, at->epoch, steps);
 }
 
+/* Whether the run kept an average of the weights so far. */
+static bool has_average(const struct safetensors *file, const struct checkpoint_part *part)
+{
+    char name[128];
+    snprintf(name, sizeof name, "%s%s", part->prefix, part->weights.net->tensors[0].name);
+    return safetensors_find(file, name) != NULL;
+}
+
+/* An average that is kept from now on (--allow-change ema-decay) begins with the weights. */
+static int load_parts(const struct job *job)
+{
+    const struct session *session = &job->session;
+    struct checkpoint_part parts[CHECKPOINT_PARTS_MAX];
+    int count = session_parts(parts, session);
+    bool begins =
+        session->average.weights.state != NULL && !has_average(job->resume.file, &parts[count - 1]);
+    int code = checkpoint_load(parts, count - begins, job->resume.file, job->resume.path);
+    return code || !begins ? code : average_begin(&session->average, &parts[0].weights);
+}
+
 static int go_on(struct job *job)
 {
     struct session *session = &job->session;
-    struct checkpoint_part parts[CHECKPOINT_PARTS_MAX];
     const char *path = job->resume.path;
-    int count = session_parts(parts, session);
     int code = check_fingerprint(session->train, job->at.train_fingerprint, path);
     if (!code)
         code = check_position(job);
@@ -131,7 +149,7 @@ static int go_on(struct job *job)
     if (!code && job->at.has_challenge && !job->options.stream_changed)
         code = feed_expect(session->feed, &session->train_spec, job->at.challenge);
     if (!code)
-        code = checkpoint_load(parts, count, job->resume.file, path);
+        code = load_parts(job);
     if (code)
         return code;
     if (job->comm->rank != 0) /* the checkpoint has the sum of all ranks' parts */

@@ -361,8 +361,15 @@ static void average_is_kept(void **state)
         assert_true(loss > 0 && loss != event_number(whole, "eval", epoch, "loss"));
     }
     assert_true(event_number(whole, "eval", EPOCHS - 1, "ema_top1") > 2 * 100.0 / CLASSES);
+    char *late = join(place.directory, "ema.late"); /* kept from some step on */
+    assert_int_equal(RUN(late, "--max-steps", "9"), 0);
+    assert_int_equal(RUN(late, "--ema-decay", "0.9", "--resume"), 2);
+    assert_int_equal(RUN(late, "--ema-decay", "0.9", "--allow-change", "ema-decay", "--resume"), 0);
+    assert_true(same_tensor(late, whole, "fc.weight"));
+    assert_false(same_tensor(late, whole, "ema.fc.weight"));
     free(run);
     free(whole);
+    free(late);
 }
 
 /* Frozen stages keep the weights and the statistics of --init; the rest learns. */
