@@ -304,13 +304,15 @@ static void print_result(const struct job *job)
                last->top1, last->top5, last->loss, last->samples);
 }
 
-/* All ranks run the same program on the same recipe and the same data. */
+/* All ranks run the same program on the same recipe and data, and meet at the same steps. */
 static int compare_ranks(struct job *job)
 {
     char *lines = NULL, *recipe = options_recipe_text(&job->options);
-    if (!recipe || asprintf(&lines, "satchel %s\nmax-steps = %lld\nsave-every = %lld\n%s",
-                            SATCHEL_VERSION, (long long)job->options.run.max_steps,
-                            (long long)job->options.run.save_every, recipe) < 0) {
+    const struct run_options *run = &job->options.run;
+    if (!recipe ||
+        asprintf(&lines, "satchel %s\nmax-steps = %lld\nsave-every = %lld\ncheck-ranks = %lld\n%s",
+                 SATCHEL_VERSION, (long long)run->max_steps, (long long)run->save_every,
+                 (long long)run->check_ranks, recipe) < 0) {
         free(recipe);
         return err_set(ERR_NOMEM, "out of memory for the recipe");
     }

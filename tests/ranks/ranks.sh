@@ -129,6 +129,7 @@ refused() {
 }
 all=("${trainer[@]}" --out "$work/refused")
 refused 1 "'lr = 0.07' here, 'lr = 0.05' there" -n 2 "${all[@]}" : -n 1 "${all[@]}" --lr 0.07
+refused 1 "'check-ranks = 7' here, 'check-ranks = 10' there" -n 1 "${all[@]}" : -n 1 "${all[@]}" --check-ranks 7
 refused 3 'total-batch 64 is not divisible by 3 ranks' -n 1 "${all[@]}" : -n 2 "${all[@]}"
 first=$loader
 start_loader other other
