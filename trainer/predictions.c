@@ -80,7 +80,7 @@ void predictions_enter(struct predictions *predictions, uint64_t first, uint32_t
         for (uint32_t c = 0; c < classes; c++)
             sum += exp((double)logits[c] - (double)logits[best]);
         predictions->class_index[first + i] = (float)best;
-        predictions->probability[first + i] = (float)(1 / sum);
+        predictions->probability[first + i] = sum >= 1 ? (float)(1 / sum) : 0; /* NaN: 0 */
     }
 }
 

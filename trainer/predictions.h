@@ -16,7 +16,7 @@ struct predictions {
     uint64_t epoch;
     struct hash128 val_fingerprint; /* of the store whose ids they are */
     float *class_index;             /* [count]; exact, for there are fewer than 2^24 classes */
-    float *probability;             /* [count], of that class */
+    float *probability;             /* [count], of that class; 0: its logits are no numbers */
 };
 
 /* All samples not judged. ERR_NOMEM. */

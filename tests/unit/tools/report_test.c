@@ -2,6 +2,7 @@
 /* satchel-report: the page is whole, small, loads nothing, and shows what the run did. */
 #include <ctype.h>
 #include <fcntl.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -300,6 +301,23 @@ static void names_are_told_apart(void **state)
     free(page);
 }
 
+/* A network that overflows is judged all the same; nobody may be surest of what is no number. */
+static void overflows_are_no_probability(void **state)
+{
+    const float logits[3][CLASSES] = {{0, INFINITY}, {NAN}, {0, 0, 4, NAN}};
+    char *path = path_of("overflowed.predictions");
+    struct predictions *predictions;
+    assert_int_equal(predictions_open(&predictions, 3, CLASSES), 0);
+    predictions_enter(predictions, 0, 3, logits[0]);
+    assert_int_equal(predictions_write(predictions, path), 0);
+    predictions_close(predictions);
+    assert_int_equal(predictions_read(&predictions, path), 0);
+    for (int i = 0; i < 3; i++)
+        assert_true(predictions->class_index[i] >= 0 && predictions->probability[i] == 0);
+    predictions_close(predictions);
+    free(path);
+}
+
 static void wrong_calls(void **state)
 {
     assert_int_equal(REPORT("--out", "x.html"), 2);
@@ -330,6 +348,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(one_run),
         cmocka_unit_test(several_runs),
         cmocka_unit_test(names_are_told_apart),
+        cmocka_unit_test(overflows_are_no_probability),
         cmocka_unit_test(wrong_calls),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
