@@ -130,7 +130,8 @@ int evaluate_run(struct metrics_eval *eval, struct predictions *predictions,
     if (sums[SUM_MASKED] > 0)
         log_warn("%.0f damaged validation samples were left out", sums[SUM_MASKED]);
     if (!(sums[SUM_SAMPLES] > 0))
-        return err_set(ERR_DATA, "no validation sample could be judged");
+        return comm_agree(session->comm, /* all ranks alike */
+                          err_set(ERR_DATA, "no validation sample could be judged"));
     eval->top1 = 100 * sums[SUM_TOP1] / sums[SUM_SAMPLES];
     eval->top5 = 100 * sums[SUM_TOP5] / sums[SUM_SAMPLES];
     eval->loss = sums[SUM_LOSS] / sums[SUM_SAMPLES];

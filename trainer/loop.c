@@ -50,6 +50,8 @@ struct loop {
     struct step_queue steps;
 };
 
+/* All ranks have the same sums: they end together, so that the checkpoint that rank 0 is writing
+ * gets done. */
 static int check_finite(struct loop *loop, const struct step_result *result)
 {
     double scale = loop->scaler.scale;
@@ -60,12 +62,13 @@ static int check_finite(struct loop *loop, const struct step_result *result)
                  loop->at->step, scale, loop->scaler.scale);
     if (goes_on)
         return 0;
-    return err_set(
-        ERR_DATA,
-        "the loss or a gradient is not finite at step %" PRIu64 " (epoch %" PRIu64
-        ", loss %g): lower --lr or lengthen --warmup-epochs, and start afresh; checkpoints "
-        "in '%s' are from before",
-        loop->at->step, loop->at->epoch, result->loss, loop->dir->path);
+    int code =
+        err_set(ERR_DATA,
+                "the loss or a gradient is not finite at step %" PRIu64 " (epoch %" PRIu64
+                ", loss %g): lower --lr or lengthen --warmup-epochs, and start afresh; checkpoints "
+                "in '%s' are from before",
+                loop->at->step, loop->at->epoch, result->loss, loop->dir->path);
+    return comm_agree(loop->session->comm, code);
 }
 
 static void average(double *mean, double value, bool any)
@@ -208,7 +211,8 @@ static bool ranks_are_due(const struct loop *loop)
     return loop->session->comm->size > 1 && every > 0 && queued_step(loop) % every == 0;
 }
 
-/* A rank whose memory or device fails is found before its error has travelled far. */
+/* A rank whose memory or device fails is found before its error has travelled far; all end together
+ * then. */
 static int check_ranks(const struct loop *loop)
 {
     struct weights weights = session_weights(loop->session);
@@ -217,7 +221,7 @@ static int check_ranks(const struct loop *loop)
     char what[DETAIL_BYTES];
     snprintf(what, sizeof what, "the weights behind step %" PRIu64, loop->at->step);
     int code = weights_hash(&hash, &weights);
-    return code ? code : comm_compare_hash(comm, hash, what);
+    return code ? code : comm_agree(comm, comm_compare_hash(comm, hash, what));
 }
 
 /* How much of the ranks' talk was free. */

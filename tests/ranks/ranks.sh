@@ -138,4 +138,11 @@ kill_loader
 loader=$first
 await 30 no_process refused || fail "refused ranks are still there"
 say "ranks with another recipe, a batch that cannot be shared, another dataset: refused"
+
+# All ranks find out together and end in order: none kills rank 0 while it saves.
+status=0
+train 2 lost --lr 1e6 --warmup-epochs 0 --save-every 1 || status=$?
+[ $status = 1 ] && grep -q 'error: the loss or a gradient is not finite' "$work/lost.log" || fail "a lost run: status $status"
+! grep -q MPI_ABORT "$work/lost.log" || fail "a lost run: ranks were killed"
+say "a loss that is not finite: both ranks ended in order"
 say "all is well"
