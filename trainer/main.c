@@ -126,9 +126,9 @@ static bool has_average(const struct safetensors *file, const struct checkpoint_
 }
 
 /* An average that is kept from now on (--allow-change ema-decay) begins with the weights. */
-static int load_parts(const struct job *job)
+static int load_parts(struct job *job)
 {
-    const struct session *session = &job->session;
+    struct session *session = &job->session;
     struct checkpoint_part parts[CHECKPOINT_PARTS_MAX];
     int count = session_parts(parts, session);
     bool begins =
