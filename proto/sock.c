@@ -139,14 +139,23 @@ static int open_socket(struct sock **out, struct sock_context *context, const ch
     return ERR_OK;
 }
 
+/* NULL: of another transport. */
+static const char *ipc_path(const char *endpoint)
+{
+    static const char scheme[] = "ipc://";
+    return strncmp(endpoint, scheme, sizeof(scheme) - 1) == 0 ? endpoint + sizeof(scheme) - 1
+                                                              : NULL;
+}
+
 /* ZeroMQ takes an ipc path over from whoever listens there; two loaders on one path would be a
  * riddle for their trainers. */
-static bool ipc_in_use(const char *endpoint)
+static bool ipc_in_use(const char *path)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (strncmp(endpoint, "ipc://", 6) != 0 || strlen(endpoint + 6) >= sizeof(address.sun_path))
+    size_t bytes = strlen(path) + 1;
+    if (bytes > sizeof(address.sun_path))
         return false;
-    strcpy(address.sun_path, endpoint + 6);
+    memcpy(address.sun_path, path, bytes);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     bool used = fd >= 0 &&
                 (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 || errno == EAGAIN);
@@ -156,11 +165,10 @@ static bool ipc_in_use(const char *endpoint)
 }
 
 /* ZeroMQ removes what lies at an ipc path before it listens there, be it a store. */
-static bool ipc_is_file(const char *endpoint)
+static bool ipc_is_file(const char *path)
 {
     struct stat status;
-    return strncmp(endpoint, "ipc://", 6) == 0 && lstat(endpoint + 6, &status) == 0 &&
-           !S_ISSOCK(status.st_mode);
+    return lstat(path, &status) == 0 && !S_ISSOCK(status.st_mode);
 }
 
 static int open_monitor(struct sock *sock, struct sock_context *context, int events)
@@ -225,10 +233,11 @@ int sock_bind(struct sock **out, struct sock_context *context, const char *endpo
               int send_messages, const struct key_pair *own)
 {
     struct sock *sock;
-    if (ipc_in_use(endpoint))
+    const char *path = ipc_path(endpoint);
+    if (path && ipc_in_use(path))
         return err_set(ERR_IO, "cannot listen on %s: another program uses it; choose another",
                        endpoint);
-    if (ipc_is_file(endpoint))
+    if (path && ipc_is_file(path))
         return err_set(ERR_ARG, "cannot listen on %s: a file of that name is there; choose another",
                        endpoint);
     int code = open_socket(&sock, context, endpoint, ZMQ_ROUTER);
