@@ -71,7 +71,8 @@ int recipe_find(char **path, const char *name_or_path);
 int recipe_check(const struct recipe *recipe, int64_t ranks);
 
 /* The spec of the training stream, or of evaluation (split "val": identity order, validation
- * transform, no mixup). channels: of the store. Validates. */
+ * transform, no mixup; chunks are smaller where larger images would be too much for a message).
+ * channels: of the store. Validates. */
 int recipe_train_spec(struct spec *spec, const struct recipe *recipe, unsigned channels);
 int recipe_eval_spec(struct spec *spec, const struct recipe *recipe, unsigned channels);
 

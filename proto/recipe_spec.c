@@ -165,5 +165,9 @@ int recipe_eval_spec(struct spec *spec, const struct recipe *recipe, unsigned ch
     spec->damaged_masked = 1;
     spec->crop = SPEC_CROP_NONE;
     spec->resize_short_px = resize_short_px(recipe, size);
+    /* What suits the training's images may be more than a message may have of larger ones. */
+    while (size > recipe->size && spec->chunk_size > 1 &&
+           spec_sample_bytes(spec) * spec->chunk_size > SPEC_MAX_CHUNK_BYTES)
+        spec->chunk_size = spec->chunk_size % 2 ? 1 : spec->chunk_size / 2;
     return spec_check(spec);
 }

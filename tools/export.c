@@ -63,9 +63,7 @@ static int open_file(struct export *export)
     if (code)
         return code;
     model_file_settle(&export->recipe, &export->program, &export->file);
-    struct recipe recipe = export->recipe;
-    recipe.chunk_size = 1; /* the training's may be too many of another size */
-    code = recipe_eval_spec(&export->spec, &recipe, (unsigned)export->file.channels);
+    code = recipe_eval_spec(&export->spec, &export->recipe, (unsigned)export->file.channels);
     if (!code)
         code = net_open(&export->net, export->file.model, export->spec.size_px,
                         export->file.channels, export->file.classes);

@@ -275,7 +275,6 @@ static int open_file(struct predict *predict)
     if (code)
         return code;
     model_file_settle(&predict->recipe, &predict->program, &predict->file);
-    predict->recipe.chunk_size = 1; /* the run's says nothing about batches here */
     code = recipe_eval_spec(&predict->spec, &predict->recipe, (unsigned)predict->file.channels);
     if (code)
         return code;

@@ -104,6 +104,8 @@ static void test_baseline_eval_spec(void **state)
     assert_same(eval_spec("seed = 9\nmixup-alpha = 0.2\nwire = fp16", 3), want);
     assert_int_equal(eval_spec("eval-size = 299", 3).resize_short_px, 342);
     assert_int_equal(eval_spec("eval-size = 299", 3).chunk_size, 4);
+    assert_int_equal(eval_spec("chunk-size = 8\neval-size = 1024", 3).chunk_size, 4);
+    assert_int_equal(eval_spec("chunk-size = 9\neval-size = 1024", 3).chunk_size, 1);
     assert_int_equal(eval_spec("size = 160", 3).resize_short_px, 183); /* 182.86 */
     assert_int_equal(eval_spec("size = 28\nresize-short = 28", 3).resize_short_px, 28);
 }
