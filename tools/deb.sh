@@ -39,6 +39,17 @@ libraries() {
     (cd "$work" && find "$1/usr/bin" -type f -exec dpkg-shlibdeps -O --ignore-missing-info {} + 2>/dev/null) |
         sed -n 's/^shlibs:Depends=//p'
 }
+# The service's user; without systemd there is no service.
+make_postinst() {
+    cat >"$1" <<'EOF'
+#!/bin/sh
+set -e
+if [ "$1" = configure ] && command -v systemd-sysusers >/dev/null; then
+    systemd-sysusers satchel.conf
+fi
+EOF
+    chmod 755 "$1"
+}
 # build PACKAGE SUMMARY DEPENDS [FIELD...]
 build() {
     package=$1 summary=$2 depends=$3
@@ -59,6 +70,7 @@ build() {
         echo "Installed-Size: $(du -sk --exclude=DEBIAN "$tree" | cut -f1)"
         echo "Description: $summary"
     } >"$tree/DEBIAN/control"
+    [ -z "$(find "$tree" -path '*/sysusers.d/*' -type f)" ] || make_postinst "$tree/DEBIAN/postinst"
     dpkg-deb --root-owner-group --build "$tree" "$out/${package}_${version}_$arch.deb" >/dev/null
     echo "$out/${package}_${version}_$arch.deb: $(du -sk --exclude=DEBIAN "$tree" | cut -f1) KiB installed"
 }

@@ -15,7 +15,7 @@ fail() {
     echo "deb_test.sh: FAILED: $*" >&2
     exit 1
 }
-mmdebstrap --quiet --variant=apt --include=python3-minimal bookworm "$root" || fail "no clean root"
+mmdebstrap --quiet --variant=apt --include=python3-minimal,systemd bookworm "$root" || fail "no clean root"
 mount -t proc proc "$root/proc"
 inside() { chroot "$root" env HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 "$@"; }
 cp /etc/resolv.conf "$root/etc/resolv.conf"
@@ -28,6 +28,8 @@ inside sh -c 'apt-get install -q -y --no-install-recommends /debs/*.deb' >"$work
     { tail -n 20 "$work/log" >&2; fail "the loader does not install"; }
 inside dpkg-query -W -f '${Package}\n' | grep -E 'dnnl|openmpi|cuda|cudnn|nccl|cublas' && fail "the loader brought the above"
 inside dpkg-query -W -f '${Package} ${Installed-Size} KiB\n' satchel-common satchel-loader
+
+inside getent passwd satchel >/dev/null || fail "no user for the service"
 
 # 240 images of 4 classes as raw IDX files.
 inside python3 - <<'EOF'
