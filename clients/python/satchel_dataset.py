@@ -438,9 +438,18 @@ class _Stream:
         if chunk.samples != samples or len(frames[1].buffer) != samples * self.spec.label_bytes or \
                 len(frames[2].buffer) != samples * self.spec.sample_bytes:
             return "a chunk of the wrong size"
-        labels = numpy.frombuffer(frames[1].buffer, "<u4").reshape(samples, -1)[:, :2]
+        words = numpy.frombuffer(frames[1].buffer, "<u4").reshape(samples, -1)
+        labels, lam = words[:, :2], words[:, 2].view("<f4")
         good = (labels < self.dataset.class_count) | (labels == MASKED if self.spec.damaged_masked else False)
-        return None if good.all() else "a label of no class"
+        if not good.all():
+            return "a label of no class"
+        if not ((lam >= 0) & (lam <= 1)).all():
+            return "a mixing weight that is not within 0 to 1"
+        if self.spec.wire == "fp16" and (numpy.frombuffer(frames[2].buffer, "<u2") & 0x7fff).max() >= 0x7c00:
+            return "pixels that are not finite"
+        if self.spec.wire == "uint8" and not numpy.isfinite(words[:, 3:6].view("<f4")).all():
+            return "offsets that are not finite"
+        return None
 
     def arrays(self, chunk, frames):
         spec, samples = self.spec, chunk.samples

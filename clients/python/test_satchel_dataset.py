@@ -5,10 +5,11 @@ import os
 import re
 import signal
 import sys
+from types import SimpleNamespace
 
 import numpy
 
-from satchel_dataset import MASKED, MESSAGES, SatchelDataset, SatchelError, Spec
+from satchel_dataset import _Stream, MASKED, MESSAGES, SatchelDataset, SatchelError, Spec
 
 SIZE, CHUNK, TOTAL, MICRO = 32, 4, 16, 8
 
@@ -73,6 +74,29 @@ def check_death(loaders, victim, expected):
     assert data.receipt == expected["fp16", 1], data.receipt
 
 
+def check_content():
+    """What a chunk may hold, without any loader."""
+    stream = object.__new__(_Stream)
+    stream.spec, stream.hash = Spec(size=2, chunk_size=2), b"hash"
+    stream.dataset = SimpleNamespace(sample_count=2, class_count=10)
+    chunk = SimpleNamespace(spec_hash=b"hash", epoch=0, chunk=0, samples=2)
+
+    def why(label=9, lam=1.0, pixel=65504.0):
+        words = numpy.zeros((2, 3), "<u4")
+        words[1] = label, label, numpy.float32(lam).view("u4")
+        pixels = numpy.zeros(2 * 2 * 2 * 3, "<f2")
+        pixels[-1] = pixel
+        frames = [SimpleNamespace(buffer=array.tobytes()) for array in (words, words, pixels)]
+        return stream.check(chunk, frames, 0, 0)
+
+    assert why() is None and why(lam=0) is None and why(pixel=-65504.0) is None
+    assert "label" in why(label=10) and "label" in why(label=MASKED)
+    for lam in (-0.5, 1.5, numpy.nan):
+        assert "weight" in why(lam=lam), lam
+    for pixel in (numpy.inf, -numpy.inf, numpy.nan):
+        assert "finite" in why(pixel=pixel), pixel
+
+
 def check_refusals(endpoint):
     for wrong in (spec(store="missing"), spec(channels=1, mean=(100.0,), std=(50.0,))):
         try:
@@ -90,6 +114,7 @@ def main():
         wire, epoch, receipt = entry.split(":")
         expected[wire, int(epoch)] = receipt
     check_messages(proto)
+    check_content()
     check_receipts(first, expected)
     check_receipts([first, second], expected)
     check_ranks([first, second], expected)
