@@ -3,7 +3,7 @@
 # Builds the fuzz targets with clang, ASan and UBSan, and runs them one after another.
 #   tools/fuzz.sh [SECONDS [TARGET...]]     default: 1800 seconds each, all targets
 # BUILD (default build-fuzz) is the build folder; corpora stay in BUILD/corpus. Ends with a line for each target; exit status 1
-# when there is a finding, which is left in BUILD/corpus/TARGET-findings.
+# when one was interrupted or has a finding, which is left in BUILD/corpus/TARGET-findings.
 set -eu
 . "$(dirname "$0")/explain.sh"
 cd "$(dirname "$0")/.."
@@ -73,13 +73,14 @@ for target in "$@"; do
     take_times
     before=$spent
     # The targets' own stderr, warnings about inputs, is closed; a finding is run again for its report.
-    if nice -n 19 "$build/tests/fuzz/$target" -max_total_time="$seconds" -timeout=600 -rss_limit_mb=4096 -print_final_stats=1 -close_fd_mask=2 \
-        -artifact_prefix="$build/corpus/$target-findings/" "$build/corpus/$target" >"$log" 2>&1 </dev/null; then
-        result="no finding"
-    else
-        result="A FINDING, see $log"
-        status=1
-    fi
+    code=0
+    nice -n 19 "$build/tests/fuzz/$target" -max_total_time="$seconds" -timeout=600 -rss_limit_mb=4096 -print_final_stats=1 -close_fd_mask=2 \
+        -artifact_prefix="$build/corpus/$target-findings/" "$build/corpus/$target" >"$log" 2>&1 </dev/null || code=$?
+    case $code in
+    0) result="no finding" ;;
+    72) result="no finding, interrupted" status=1 ;; # libFuzzer's status for a signal
+    *) result="A FINDING, see $log" status=1 ;;
+    esac
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
     take_times
     summary="$summary$target: $seconds s ($((spent - before)) of CPU), ${runs:-?} runs, $result
