@@ -253,7 +253,11 @@ static int read_header(struct safetensors *file, uint64_t file_bytes)
     if (code)
         return code;
     uint64_t bytes = little_endian64(length);
-    if (bytes > SAFETENSORS_HEADER_MAX || bytes > file_bytes - LENGTH_BYTES)
+    if (bytes > SAFETENSORS_HEADER_MAX && bytes <= file_bytes - LENGTH_BYTES)
+        return err_set(ERR_DATA,
+                       "'%s': a header of %llu bytes, where no network here has more than %d",
+                       file->path, (unsigned long long)bytes, SAFETENSORS_HEADER_MAX);
+    if (bytes > file_bytes - LENGTH_BYTES)
         return err_set(ERR_DATA,
                        "'%s' is no safetensors file, or is cut short: a header of %llu bytes",
                        file->path, (unsigned long long)bytes);

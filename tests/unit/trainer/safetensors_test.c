@@ -155,6 +155,7 @@ static void refuses_hostile_headers(void **state)
         const char *wanted;
     } cases[] = {
         {"{}", 100000001, 0, "header of 100000001 bytes"},
+        {"{}", 8388609, 8388700, "more than 8388608"},
         {"{}", 3, 0, "header of 3 bytes"},
         {"{}", UINT64_MAX, 0, "header of"},
         {"[]", 0, 0, "no JSON object"},
