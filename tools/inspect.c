@@ -322,7 +322,7 @@ static int report(const struct store *store, const struct values *values, bool j
     return code;
 }
 
-static int check_arguments(const struct values *values)
+static int check_arguments(const struct values *values, bool json)
 {
     if (values->out && values->extract < 0)
         return err_set(ERR_ARG, "--out belongs to --extract ID (see --help)");
@@ -330,6 +330,10 @@ static int check_arguments(const struct values *values)
         return err_set(ERR_ARG, "--check and --extract do not go together (see --help)");
     if (values->replay && (values->check || values->extract >= 0))
         return err_set(ERR_ARG, "--replay goes with neither --check nor --extract (see --help)");
+    if (values->isolate && !values->replay)
+        return err_set(ERR_ARG, "--isolate belongs to --replay EPOCH[:CHUNK] (see --help)");
+    if (json && values->extract >= 0)
+        return err_set(ERR_ARG, "--extract has no result to tell by --json (see --help)");
     return 0;
 }
 
@@ -388,7 +392,7 @@ int main(int argc, char **argv)
     fault_install();
     int code = opt_parse(&program, argc, argv);
     if (!code && !program.finished) {
-        code = check_arguments(&values);
+        code = check_arguments(&values, program.json_wanted);
         if (!code)
             code = store_open(&store, program.positional[0]);
         if (!code)

@@ -60,6 +60,8 @@ wrong 1 'not a Satchel store' satchel-inspect hello.txt
 wrong 1 'copy or pack it again' satchel-inspect cut.lmdb
 wrong 2 'the last one is 7' satchel-inspect two.lmdb --extract 8
 wrong 2 'is the store itself' satchel-inspect two.lmdb --extract 0 --out ./two.lmdb
+wrong 2 'belongs to --replay' satchel-inspect two.lmdb --isolate
+wrong 2 'no result to tell by --json' satchel-inspect two.lmdb --extract 0 --json
 wrong 2 'must end in .png or .npz' satchel-preview two.lmdb --out x.jpg
 wrong 2 'resize-short 8 is less than eval-size 32' satchel-preview two.lmdb --eval-size 32 --resize-short 8 --out x.png
 wrong 2 'has no chunk 9' satchel-preview two.lmdb --chunk 9 --out x.png
