@@ -118,7 +118,8 @@ static int reason_of_failure(FILE *stream)
     return EIO;
 }
 
-int file_atomic_commit(struct file_atomic *file)
+/* lasting: it is on the disk before it has its name. */
+static int publish(struct file_atomic *file, bool lasting)
 {
     int code = 0;
     if (ferror(file->stream)) {
@@ -126,7 +127,7 @@ int file_atomic_commit(struct file_atomic *file)
         code = io_error("write", file->path);
         goto out;
     }
-    if (fflush(file->stream) != 0 || fsync(fileno(file->stream)) != 0) {
+    if (fflush(file->stream) != 0 || (lasting && fsync(fileno(file->stream)) != 0)) {
         code = io_error("write", file->path);
         goto out;
     }
@@ -138,10 +139,16 @@ int file_atomic_commit(struct file_atomic *file)
     }
     free(file->temporary);
     file->temporary = NULL;
-    code = file_sync_directory_of(file->path);
+    if (lasting)
+        code = file_sync_directory_of(file->path);
 out:
     file_atomic_discard(file);
     return code;
+}
+
+int file_atomic_commit(struct file_atomic *file)
+{
+    return publish(file, true);
 }
 
 void file_atomic_discard(struct file_atomic *file)
@@ -157,7 +164,7 @@ void file_atomic_discard(struct file_atomic *file)
     free(file);
 }
 
-int file_write_atomic(const char *path, const void *data, size_t bytes)
+static int write_whole(const char *path, const void *data, size_t bytes, bool lasting)
 {
     struct file_atomic *file;
     int code = file_atomic_open(&file, path);
@@ -168,7 +175,17 @@ int file_write_atomic(const char *path, const void *data, size_t bytes)
         file_atomic_discard(file);
         return code;
     }
-    return file_atomic_commit(file);
+    return publish(file, lasting);
+}
+
+int file_write_atomic(const char *path, const void *data, size_t bytes)
+{
+    return write_whole(path, data, bytes, true);
+}
+
+int file_write_passing(const char *path, const void *data, size_t bytes)
+{
+    return write_whole(path, data, bytes, false);
 }
 
 static int make_link(const char *temporary, const char *existing, const char *path)

@@ -13,6 +13,10 @@
  * the directory. A crash at any instant leaves the old file or the new one. */
 int file_write_atomic(const char *path, const void *data, size_t bytes);
 
+/* The same without waiting for the disk: readers find the old file or the new one, a crash of the
+ * machine may leave neither. For what is soon written again. */
+int file_write_passing(const char *path, const void *data, size_t bytes);
+
 /* The same for content that is produced piece by piece. */
 struct file_atomic; /* a file on its way */
 int file_atomic_open(struct file_atomic **out, const char *path);

@@ -57,7 +57,7 @@ static void write_file(struct metrics *metrics)
         counts->images, counts->chunks, counts->bytes, counts->substituted, counts->masked,
         counts->failed, counts->refused, (double)counts->work_ns * 1e-9, counts->trainers,
         counts->queued, counts->building, counts->buffer_bytes);
-    int code = file_write_atomic(metrics->file, text, (size_t)bytes);
+    int code = file_write_passing(metrics->file, text, (size_t)bytes); /* requests wait meanwhile */
     if (code && !metrics->write_failed)
         log_warn("metrics: %s (serving goes on)", err_message());
     metrics->write_failed = code != 0;

@@ -49,6 +49,8 @@ static void test_write_replaces(void **state)
     assert_content(path, "first");
     assert_int_equal(file_write_atomic(path, "", 0), 0);
     assert_content(path, "");
+    assert_int_equal(file_write_passing(path, "second", 6), 0);
+    assert_content(path, "second");
     assert_int_equal(entries(directory), 1);
 }
 
