@@ -301,8 +301,11 @@ static int write_key(const char *path, mode_t mode, const char *word, const stru
     bool good = fchmod(fd, mode) == 0 && dprintf(fd, "%s %s\n", word, digits) > 0 && fsync(fd) == 0;
     int failure = errno;
     explicit_bzero(digits, sizeof(digits));
-    if (close(fd) == 0 && good)
+    bool closed = close(fd) == 0;
+    if (good && closed)
         return ERR_OK;
+    if (good)
+        failure = errno;
     unlink(path);
     return err_set(ERR_IO, "cannot write '%s': %s", path, strerror(failure));
 }

@@ -78,7 +78,10 @@ int share_create(struct share_file *file, const struct share_token *token, uint6
     if (file->fd < 0)
         return err_set(ERR_IO, "shared memory: %s", strerror(errno));
     /* All pages now: a file with holes would end the process when memory is out. */
-    int failed = posix_fallocate(file->fd, 0, (off_t)bytes);
+    int failed;
+    do
+        failed = posix_fallocate(file->fd, 0, (off_t)bytes);
+    while (failed == EINTR);
     void *map =
         failed ? MAP_FAILED
                : mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, file->fd, 0);
