@@ -31,7 +31,6 @@
 enum {
     SLOTS = 64,
     CACHE_LINE = 64,
-    HEAD_BYTES = 64,           /* enough of the first LMDB page */
     DIRECT_BYTES_MIN = 16384,  /* smaller records are not worth a read of their own */
     MAP_SLACK_BYTES = 1 << 20, /* address space behind the file's end: see open_environment */
 };
@@ -132,54 +131,6 @@ static int find(const struct store *store, uint32_t key, const uint8_t **data, s
         return err_set(ERR_DATA, "damaged database page (record outside of the file)");
     *data = value.mv_data;
     *bytes = value.mv_size;
-    return 0;
-}
-
-static uint32_t little32(const uint8_t *src)
-{
-    return src[0] | (uint32_t)src[1] << 8 | (uint32_t)src[2] << 16 | (uint32_t)src[3] << 24;
-}
-
-/* Of a meta page. False: it is none of LMDB's, or there is not as much of the file. Offsets: page
- * header 16 bytes, then MDB_meta: magic, version, address, map size, and the page size as the first
- * field of the first database. */
-static bool read_page_bytes(uint32_t *page_bytes, int fd, off_t at)
-{
-    uint8_t head[HEAD_BYTES];
-    if (pread(fd, head, sizeof head, at) != (ssize_t)sizeof head ||
-        little32(head + 16) != 0xBEEFC0DE)
-        return false;
-    *page_bytes = little32(head + 40);
-    return true;
-}
-
-/* LMDB itself trusts the page size of its meta pages (it divides by it, and finds pages by it; of
- * the two pages the newer one's counts), so those are looked at first. */
-static int check_head(int fd, const char *path, struct stat *status)
-{
-    uint32_t page_bytes, other;
-    if (fstat(fd, status) != 0)
-        return err_set(ERR_IO, "%s: %s", path, strerror(errno));
-    if (!S_ISREG(status->st_mode))
-        return err_set(ERR_IO, "%s: not a regular file; a store is one file", path);
-    if (status->st_size == 0)
-        return err_set(ERR_DATA, "%s: empty file, not a Satchel store", path);
-    errno = 0;
-    if (!read_page_bytes(&page_bytes, fd, 0))
-        return errno ? err_set(ERR_IO, "%s: %s", path, strerror(errno))
-                     : err_set(ERR_DATA, "%s: not a Satchel store (satchel-pack makes them)", path);
-    if (page_bytes < 512 || page_bytes > 32768 || (page_bytes & (page_bytes - 1)))
-        return err_set(ERR_DATA, "%s: damaged store: page size %" PRIu32, path, page_bytes);
-    if (status->st_size < 2 * (off_t)page_bytes)
-        return err_set(ERR_DATA, "%s: truncated: %jd bytes; copy or pack it again", path,
-                       (intmax_t)status->st_size);
-    errno = 0;
-    if (!read_page_bytes(&other, fd, page_bytes))
-        return errno ? err_set(ERR_IO, "%s: %s", path, strerror(errno))
-                     : err_set(ERR_DATA, "%s: damaged store: no second meta page", path);
-    if (other != page_bytes)
-        return err_set(ERR_DATA, "%s: damaged store: page sizes %" PRIu32 " and %" PRIu32, path,
-                       page_bytes, other);
     return 0;
 }
 
@@ -395,7 +346,7 @@ int store_open(struct store **out, const char *path)
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return err_set(ERR_IO, "%s: %s", path, strerror(errno));
-    int code = check_head(fd, path, &status);
+    int code = store_check_head(&status, fd, path);
     /* Whatever is in it: the writer may have been killed between its last commit, which nothing has
      * synced yet, and the rename. */
     if (!code && partial_is_name(path))
@@ -421,18 +372,12 @@ void store_close(struct store *store)
     pthread_mutex_unlock(&registry_lock);
 }
 
-int store_check_head(int fd, const char *path)
-{
-    struct stat status;
-    return check_head(fd, path, &status);
-}
-
 int store_open_partial(struct store **out, struct partial *partial, const char *path, int fd)
 {
     struct stat status;
     *out = NULL;
     *partial = (struct partial){0};
-    int code = check_head(fd, path, &status);
+    int code = store_check_head(&status, fd, path);
     if (!code)
         code = build(out, path, &status, partial);
     return code;

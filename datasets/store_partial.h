@@ -4,11 +4,13 @@
 #ifndef DATASETS_STORE_PARTIAL_H
 #define DATASETS_STORE_PARTIAL_H
 
+#include <sys/stat.h>
+
 #include "datasets/partial.h"
 #include "datasets/store.h"
 
-/* Is it an LMDB file that LMDB can be let near? ERR_IO, ERR_DATA. */
-int store_check_head(int fd, const char *path);
+/* Is it an LMDB file that LMDB can be let near? Its status, too. ERR_IO, ERR_DATA. */
+int store_check_head(struct stat *status, int fd, const char *path);
 
 /* fd: of the same file, which reaches to the last page of its tree. partial->next is UINT64_MAX
  * when nothing is missing but the file's name. ERR_DATA: damaged, or nothing in it; ERR_IO. */

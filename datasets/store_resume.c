@@ -112,7 +112,7 @@ static int resume(struct store_writer *writer, struct store_progress *progress)
         return writer_lmdb_error(writer, errno);
     if (status.st_size == 0)
         return writer_open_environment(writer);
-    int code = store_check_head(writer->fd, writer->partial);
+    int code = store_check_head(&status, writer->fd, writer->partial);
     if (code)
         return err_wrap(code, "remove %s and pack again; it cannot be gone on with",
                         writer->partial);
