@@ -2,10 +2,14 @@
 /* Checks and lists of endpoints. */
 #include "proto/endpoint.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include "common/err.h"
 
@@ -144,4 +148,48 @@ int endpoint_lines(char (*dst)[ENDPOINT_BYTES], int *count, int max, const char 
         if (!*at)
             return ERR_OK;
     }
+}
+
+/* NULL: of another transport. */
+static const char *ipc_path(const char *endpoint)
+{
+    static const char scheme[] = "ipc://";
+    return strncmp(endpoint, scheme, sizeof(scheme) - 1) == 0 ? endpoint + sizeof(scheme) - 1
+                                                              : NULL;
+}
+
+/* ZeroMQ takes an ipc path over from whoever listens there; two loaders on one path would be a
+ * riddle for their trainers. */
+static bool ipc_in_use(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    size_t bytes = strlen(path) + 1;
+    if (bytes > sizeof(address.sun_path))
+        return false;
+    memcpy(address.sun_path, path, bytes);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    bool used = fd >= 0 &&
+                (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 || errno == EAGAIN);
+    if (fd >= 0)
+        close(fd);
+    return used;
+}
+
+/* ZeroMQ removes what lies at an ipc path before it listens there, be it a store. */
+static bool ipc_is_file(const char *path)
+{
+    struct stat status;
+    return lstat(path, &status) == 0 && !S_ISSOCK(status.st_mode);
+}
+
+int endpoint_check_free(const char *endpoint)
+{
+    const char *path = ipc_path(endpoint);
+    if (path && ipc_in_use(path))
+        return err_set(ERR_IO, "cannot listen on %s: another program uses it; choose another",
+                       endpoint);
+    if (path && ipc_is_file(path))
+        return err_set(ERR_ARG, "cannot listen on %s: a file of that name is there; choose another",
+                       endpoint);
+    return 0;
 }

@@ -13,6 +13,10 @@ enum { ENDPOINT_BYTES = 256 }; /* with the final NUL */
  * 107 bytes, the kernel's limit). ERR_ARG with one line. */
 int endpoint_check(const char *endpoint, bool to_bind);
 
+/* Before listening: ERR_IO when somebody listens on the ipc path already, ERR_ARG when another file
+ * lies there, which ZeroMQ would remove. */
+int endpoint_check_free(const char *endpoint);
+
 /* True when only this machine can reach it: ipc, or tcp on localhost, 127.x.x.x or [::1]. */
 bool endpoint_is_local(const char *endpoint);
 
