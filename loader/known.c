@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "common/err.h"
+#include "common/file.h"
 #include "common/log.h"
 #include "datasets/file_system.h"
 #include "loader/buffer.h"
@@ -89,6 +90,14 @@ int known_check(const struct known *known)
     int code = ERR_OK;
     for (int i = 0; i < known->store_count && !code; i++)
         code = store_check_unchanged(known->stores[i].store, true);
+    return code;
+}
+
+int known_check_output(const struct known *known, const char *path)
+{
+    int code = 0;
+    for (int i = 0; i < known->store_count && !code; i++)
+        code = file_check_output(path, store_path(known->stores[i].store), "the store");
     return code;
 }
 

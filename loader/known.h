@@ -42,6 +42,8 @@ struct known {
 int known_open_store(struct known *known, const char *name_and_file);
 /* ERR_IO: the file of one of the stores is no longer what it was when it was opened. */
 int known_check(const struct known *known);
+/* ERR_ARG: path, which is to be written (NULL: nothing is), is one of the stores. */
+int known_check_output(const struct known *known, const char *path);
 void known_close(struct known *known);
 
 const struct known_store *known_store(const struct known *known, const char *name);

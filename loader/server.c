@@ -491,16 +491,14 @@ static int open_memory(struct server *server)
                         server->probe.map ? &server->token : NULL);
 }
 
-/* The files that are written must not be those that are read. */
 static int check_outputs(const struct server *server)
 {
     const char *const outputs[] = {server->config.metrics_file, server->config.ready_file};
     int code = 0;
     for (size_t i = 0; i < ARRAY_COUNT(outputs) && !code; i++) {
         code = file_check_output(outputs[i], server->config.secret_key, "the secret key");
-        for (int j = 0; j < server->known.store_count && !code; j++)
-            code = file_check_output(outputs[i], store_path(server->known.stores[j].store),
-                                     "the store");
+        if (!code)
+            code = known_check_output(&server->known, outputs[i]);
     }
     return code;
 }
