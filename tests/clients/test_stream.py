@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """docs/stream.md is enough to know what a chunk holds: its order, draws, boxes and weights, worked out here from that page
-alone, are what satchel-preview shows. Usage: test_stream.py PACK PREVIEW"""
+alone (hence not by tools/golden/reference.py) with no package but Python's own, are what satchel-preview shows. Usage: test_stream.py PACK PREVIEW"""
 import ast
 import math
 import os
