@@ -125,6 +125,7 @@ void feed_flush(struct feed *feed);
 struct feed_counts {
     uint64_t chunks, samples, duplicates, reasked, rejected, bytes, substituted, masked;
     uint64_t audited;   /* chunks that two loaders were found to agree on */
+    uint64_t admitted;  /* loaders found to make the same bytes of a spec, before they serve it */
     uint64_t lost;      /* connections to loaders in use that ended otherwise than by a goodbye */
     uint64_t poisonous; /* records known to end the process that decodes them */
     unsigned loaders;   /* connected now */

@@ -29,6 +29,7 @@ int feed_identity_challenge(struct feed *feed, int number, int spec, struct hash
                     FEED_CHALLENGE_CHUNK, FEED_CHALLENGE_EPOCH, about->spec.store, theirs,
                     about->witness, ours, FEED_CHALLENGE_EPOCH, FEED_CHALLENGE_CHUNK);
     }
+    feed->counts.admitted += !code;
     pthread_mutex_unlock(&feed->lock);
     if (!code)
         peer->passed |= UINT64_C(1) << spec;

@@ -54,8 +54,8 @@ static struct feed_counts counts_of(const struct feed *feed)
     return counts;
 }
 
-/* An epoch under way on two loaders of one credit each: `done` micro-batches are pulled, the two
- * ahead are complete, and then loader 0 is stopped and one request is at each. */
+/* An epoch under way on two loaders of one credit each, both admitted: `done` micro-batches are
+ * pulled, the two ahead are complete, and then loader 0 is stopped and one request is at each. */
 struct midway {
     struct stream_loader loaders[2];
     struct feed *feed;
@@ -78,6 +78,7 @@ static void get_midway(struct midway *midway, const struct place *place)
     midway->batches = feed_range_batches(midway->feed, &range);
     midway->receipt = (struct hash128){0, 0};
     assert_int_equal(feed_push(midway->feed, &range), 0);
+    stream_await(counts_of(midway->feed).admitted == 2, 30);
     midway->done = 4;
     stream_pull(midway->feed, midway->done, &midway->receipt);
     uint64_t ahead = (midway->done + 2) * STREAM_MICRO_BATCH / STREAM_CHUNK;
