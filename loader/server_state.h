@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The server's insides, shared by server.c (the loop and the jobs) and talk.c (the messages). */
+/* The server's insides, shared by server.c (the loop), jobs.c (what is built) and talk.c (the
+ * messages). */
 #ifndef LOADER_SERVER_STATE_H
 #define LOADER_SERVER_STATE_H
 
@@ -13,7 +14,10 @@
 #include "loader/server.h"
 #include "proto/sock.h"
 
-enum { POOL_AHEAD = 2 }; /* jobs more than workers in the pool: see dispatch_some */
+enum {
+    POOL_AHEAD = 2,            /* jobs more than workers in the pool: see dispatch_some() */
+    SERVER_STUCK_SECONDS = 60, /* a trainer that takes nothing for so long is dropped */
+};
 
 struct server {
     struct server_config config; /* workers and credits resolved */
@@ -51,6 +55,21 @@ bool talk_send(struct server *server, struct client *client, const struct frame 
 /* Answers a request (id 0: the trainer as a whole) with a refusal. */
 void talk_refuse(struct server *server, struct client *client, enum frame_reason reason,
                  uint64_t id, const char *what);
+
+/* Gives back what a job holds. Not one that is in the pool. */
+void job_free(struct job *job);
+
+/* Drops what a trainer asked for and nobody began. */
+void jobs_drop_queued(struct client *client);
+
+/* Keeps the workers busy, all trainers getting the same share of them. */
+void jobs_dispatch(struct server *server);
+
+/* Sends what the pool has built. */
+void jobs_take_done(struct server *server);
+
+/* Tries again what ZeroMQ had no room for; drops a trainer that takes nothing. */
+void jobs_retry_waiting(struct server *server);
 
 /* Drops the trainer and all that it asked for. */
 void server_forget(struct server *server, struct client *client, const char *why);
