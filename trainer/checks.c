@@ -4,10 +4,28 @@
 #include "common/err.h"
 #include "trainer/unpack.h"
 
+/* The libraries count a map's values with 31 bits. */
+static int check_map(const struct node *node, int batch, const struct net *net)
+{
+    double values = (double)batch * node->out_channels * node->out_height * node->out_width;
+    if (values <= INT32_MAX)
+        return 0;
+    return err_set(ERR_ARG,
+                   "%s: %d images of %d x %d with %d channels are %.3g values, more than 2^31 - 1; "
+                   "take a smaller micro-batch or smaller images",
+                   net->model, batch, node->out_width, node->out_height, node->out_channels,
+                   values);
+}
+
 int checks_program(const struct program_config *config, const struct net *net)
 {
     if (config->batch < 1)
         return err_set(ERR_ARG, "a batch of %d samples cannot be", config->batch);
+    for (int i = 0; i < net->node_count; i++) {
+        int code = check_map(&net->nodes[i], config->batch, net);
+        if (code)
+            return code;
+    }
     for (int i = 0; config->mode == PROGRAM_TRAIN && i < net->node_count; i++) {
         const struct node *node = &net->nodes[i];
         if (node->kind == NODE_CONV && !net_bn_frozen(net, node) &&

@@ -381,6 +381,9 @@ static void test_refusals(void **unused)
     /* 2 x 2 pixels end as one: no batch statistics of a single value */
     const struct program_config lone = {.mode = PROGRAM_TRAIN, .batch = 1, .size_px = 4};
     assert_int_equal(tiny.ops->program_open(&program, tiny.state, &lone), ERR_ARG);
+    /* a map of 2^31 values or more */
+    const struct program_config huge = {.mode = PROGRAM_INFER, .batch = 1 << 20, .size_px = 1024};
+    assert_int_equal(tiny.ops->program_open(&program, tiny.state, &huge), ERR_ARG);
     tiny_close(&tiny);
 }
 
