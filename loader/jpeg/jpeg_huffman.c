@@ -6,14 +6,6 @@
 
 #include "loader/jpeg/jpeg_entropy.h"
 
-/* T.81 F.2.2.1, EXTEND: size bits as a signed magnitude. */
-static int32_t extend(uint32_t bits, uint32_t size)
-{
-    if (size == 0)
-        return 0;
-    return bits >> (size - 1) ? (int32_t)bits : (int32_t)bits - (1 << size) + 1;
-}
-
 static uint32_t size_of(const struct huffman *table, uint8_t symbol)
 {
     return table->dc ? symbol : symbol & 15u;
@@ -28,9 +20,9 @@ static uint32_t advance_of(const struct huffman *table, uint8_t symbol)
     return (uint32_t)(symbol >> 4) + 1;
 }
 
-static uint32_t entry_of(uint32_t length, uint32_t advance, int32_t value)
+static uint32_t entry_of(uint32_t length, uint32_t advance, uint32_t value)
 {
-    return length | advance << 8 | (uint32_t)(uint16_t)value << 16;
+    return length | advance << 8 | value << 16;
 }
 
 static uint32_t long_entry(uint32_t length, uint32_t size, uint32_t advance)
@@ -42,17 +34,17 @@ static uint32_t long_entry(uint32_t length, uint32_t size, uint32_t advance)
 static void fill_code(struct huffman *table, uint32_t code, uint32_t length, uint8_t symbol)
 {
     uint32_t size = size_of(table, symbol), advance = advance_of(table, symbol);
-    uint32_t *entry = &table->fast[code << (HUFFMAN_BITS - length)];
+    uint32_t count = 1u << (HUFFMAN_BITS - length), *entry = &table->fast[code * count];
     if (length + size > HUFFMAN_BITS) {
-        for (uint32_t i = 0; i < 1u << (HUFFMAN_BITS - length); i++)
+        for (uint32_t i = 0; i < count; i++)
             entry[i] = long_entry(length, size, advance);
         return;
     }
-    uint32_t repeat = 1u << (HUFFMAN_BITS - length - size);
-    for (uint32_t bits = 0; bits < 1u << size; bits++) {
-        uint32_t value = entry_of(length + size, advance, extend(bits, size));
-        for (uint32_t i = 0; i < repeat; i++)
-            *entry++ = value;
+    /* T.81 F.2.2.1, EXTEND: size bits as a signed magnitude. */
+    uint32_t rest = HUFFMAN_BITS - length - size, all = (1u << size) - 1, positive = all / 2 + 1;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t bits = i >> rest;
+        entry[i] = entry_of(length + size, advance, bits < positive ? bits - all : bits);
     }
 }
 
