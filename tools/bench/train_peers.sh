@@ -14,8 +14,8 @@ build=$(realpath "${1:-$here/../../build}")
 venv=${SATCHEL_TORCH:-${TMPDIR:-/tmp}/satchel-torch}
 results=${SATCHEL_RESULTS:-${TMPDIR:-/tmp}/satchel-peers.jsonl}
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
-"$venv/bin/python" -c 'import torch, timm, onnx, onnxruntime' 2>/dev/null ||
-    "$venv/bin/pip" install -q torch torchvision timm onnx onnxruntime >&2
+"$venv/bin/python" -c 'import torch, timm, onnx, onnxruntime, onnxscript' 2>/dev/null ||
+    "$venv/bin/pip" install -q torch torchvision timm onnx onnxruntime onnxscript >&2
 lscpu | sed -n 's/^Model name: *//p' | head -1
 date -u +%F
 "$venv/bin/python" -c 'import torch, onnxruntime; print("PyTorch", torch.__version__, "onnxruntime", onnxruntime.__version__)'
