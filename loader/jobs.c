@@ -62,8 +62,8 @@ static size_t share_bytes(const struct server *server)
     return server->config.buffer_bytes / (greeted + 1);
 }
 
-/* Two jobs more than workers are in the pool, so that none waits for this thread, even when that has
- * to wait for its core for the time of a chunk; more would only take turns away. */
+/* Two jobs more than workers are in the pool, so that none waits for this thread, even when that
+ * has to wait for its core for the time of a chunk; more would only take turns away. */
 static void dispatch_some(struct server *server)
 {
     struct client *client;
