@@ -216,8 +216,11 @@ static void test_refusals(void **unused)
     assert_int_equal(cuda->run(pair.cuda.program, &pair.cuda.batch, 9, 1, NULL, NULL), ERR_ARG);
     pair.cuda.labels[0].a = 6;
     assert_int_equal(tiny_run(&pair.cuda), ERR_ARG);
-    const struct program_config huge = {.mode = PROGRAM_TRAIN, .batch = 1 << 24};
     struct program *program;
+    const struct program_config many = {.mode = PROGRAM_TRAIN, .batch = 1 << 24};
+    assert_int_equal(cuda->program_open(&program, pair.cuda.state, &many), ERR_ARG);
+    const struct program_config huge = {
+        .mode = PROGRAM_TRAIN, .batch = 1 << 14, .micro_batches = 1 << 20};
     assert_int_equal(cuda->program_open(&program, pair.cuda.state, &huge), ERR_NOMEM);
     assert_non_null(strstr(err_message(), "--micro-batch"));
     close_pair(&pair);
