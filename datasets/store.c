@@ -25,6 +25,7 @@
 #include "datasets/fault.h"
 #include "datasets/meta.h"
 #include "datasets/record.h"
+#include "datasets/store_head.h"
 #include "datasets/store_partial.h"
 #include "datasets/store_parts.h"
 

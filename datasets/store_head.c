@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What is looked at before LMDB sees a file. */
+#include "datasets/store_head.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdbool.h>
@@ -8,7 +9,6 @@
 
 #include "common/bytes.h"
 #include "common/err.h"
-#include "datasets/store_partial.h"
 
 enum { HEAD_BYTES = 64 }; /* enough of a meta page */
 

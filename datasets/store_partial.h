@@ -4,15 +4,10 @@
 #ifndef DATASETS_STORE_PARTIAL_H
 #define DATASETS_STORE_PARTIAL_H
 
-#include <sys/stat.h>
-
 #include "datasets/partial.h"
 #include "datasets/store.h"
 
-/* Is it an LMDB file that LMDB can be let near? Its status, too. ERR_IO, ERR_DATA. */
-int store_check_head(struct stat *status, int fd, const char *path);
-
-/* fd: of the same file, which reaches to the last page of its tree. partial->next is UINT64_MAX
+/* fd: of the file at path, which reaches to the last page of its tree. partial->next is UINT64_MAX
  * when nothing is missing but the file's name. ERR_DATA: damaged, or nothing in it; ERR_IO. */
 int store_open_partial(struct store **out, struct partial *partial, const char *path, int fd);
 void store_close_partial(struct store *store); /* accepts NULL */

@@ -11,6 +11,7 @@
 #include "common/log.h"
 #include "common/progress.h"
 #include "common/stop.h"
+#include "datasets/store_head.h"
 #include "datasets/store_partial.h"
 #include "datasets/store_writer_parts.h"
 
