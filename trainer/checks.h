@@ -5,8 +5,8 @@
 
 #include "trainer/backend.h"
 
-/* A batch size that cannot be, or BN over a single value a channel. net: at the program's size.
- * ERR_ARG. */
+/* A batch size that cannot be, a map of more than 2^31 - 1 values, or BN over a single value a
+ * channel. net: at the program's size. ERR_ARG. */
 int checks_program(const struct program_config *config, const struct net *net);
 
 /* Whether a teacher's program fits its student's. ERR_ARG. */
