@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -231,48 +232,51 @@ static int read_full(int fd, uint8_t *buffer, size_t bytes, size_t *got)
     return 0;
 }
 
-int file_read(uint8_t **data, size_t *bytes, const char *path, size_t max_bytes)
+int file_open_regular(int *fd, uint64_t *bytes, const char *path)
 {
     struct stat status;
-    uint8_t *buffer = NULL;
     int code = 0;
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe of that name must not hang */
+    if (*fd < 0 || fstat(*fd, &status) != 0)
+        code = io_error("read", path);
+    else if (!S_ISREG(status.st_mode))
+        code = err_set(ERR_IO, "cannot read '%s': not a regular file", path);
+    if (!code) {
+        *bytes = (uint64_t)status.st_size;
+        return 0;
+    }
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+    return code;
+}
+
+int file_read(uint8_t **data, size_t *bytes, const char *path, size_t max_bytes)
+{
+    uint8_t *buffer = NULL;
+    uint64_t size;
+    int fd;
     *data = NULL;
     *bytes = 0;
-    /* Not blocking: a pipe without a writer must be refused, not waited for. */
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0 || fstat(fd, &status) != 0) {
+    int code = file_open_regular(&fd, &size, path);
+    if (code)
+        return code;
+    if (size > max_bytes)
+        code = err_set(ERR_IO, "cannot read '%s': %" PRIu64 " bytes, at most %zu are expected",
+                       path, size, max_bytes);
+    else if (!(buffer = malloc(size + 1)))
+        code = err_set(ERR_NOMEM, "out of memory for the %" PRIu64 " bytes of '%s'", size, path);
+    else if (read_full(fd, buffer, size, bytes) != 0)
         code = io_error("read", path);
-        goto out;
-    }
-    if (!S_ISREG(status.st_mode)) {
-        code = err_set(ERR_IO, "cannot read '%s': not a regular file", path);
-        goto out;
-    }
-    size_t size = (size_t)status.st_size;
-    if (size > max_bytes) {
-        code = err_set(ERR_IO, "cannot read '%s': %zu bytes, at most %zu are expected", path, size,
-                       max_bytes);
-        goto out;
-    }
-    buffer = malloc(size + 1);
-    if (!buffer) {
-        code = err_set(ERR_NOMEM, "out of memory for the %zu bytes of '%s'", size, path);
-        goto out;
-    }
-    if (read_full(fd, buffer, size, bytes) != 0) {
-        code = io_error("read", path);
-        goto out;
+    close(fd);
+    if (code) {
+        *bytes = 0;
+        free(buffer);
+        return code;
     }
     buffer[*bytes] = 0;
     *data = buffer;
-    buffer = NULL;
-out:
-    if (code)
-        *bytes = 0;
-    free(buffer);
-    if (fd >= 0)
-        close(fd);
-    return code;
+    return 0;
 }
 
 /* One level; an existing directory is fine. */

@@ -28,6 +28,10 @@ void file_atomic_discard(struct file_atomic *file); /* removes the temporary; ac
  * there at any instant. ERR_UNSUPPORTED: the file system has no such links. */
 int file_link(const char *path, const char *existing);
 
+/* Opens a regular file for reading; bytes: its size. Anything else (a pipe, a device, a directory)
+ * is refused, not waited for. The caller closes fd, which is -1 after an error. */
+int file_open_regular(int *fd, uint64_t *bytes, const char *path);
+
 /* Reads a whole regular file of at most max_bytes into malloc'ed memory (caller frees); one NUL is
  * added behind the content and not counted. */
 int file_read(uint8_t **data, size_t *bytes, const char *path, size_t max_bytes);

@@ -3,17 +3,16 @@
 #include "trainer/safetensors.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cjson/cJSON.h>
 
 #include "common/err.h"
+#include "common/file.h"
 #include "common/half.h"
 #include "common/hash.h"
 
@@ -279,18 +278,6 @@ static int read_header(struct safetensors *file, uint64_t file_bytes)
     return code;
 }
 
-static int open_regular(int *fd, uint64_t *bytes, const char *path)
-{
-    struct stat status;
-    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe of that name must not hang */
-    if (*fd < 0 || fstat(*fd, &status) != 0)
-        return err_set(ERR_IO, "cannot open '%s': %s", path, strerror(errno));
-    if (!S_ISREG(status.st_mode))
-        return err_set(ERR_IO, "cannot read '%s': it is no regular file", path);
-    *bytes = (uint64_t)status.st_size;
-    return 0;
-}
-
 int safetensors_open(struct safetensors **out, const char *path)
 {
     uint64_t bytes = 0;
@@ -304,7 +291,7 @@ int safetensors_open(struct safetensors **out, const char *path)
         free(file);
         return err_set(ERR_NOMEM, "out of memory for '%s'", path);
     }
-    int code = open_regular(&file->fd, &bytes, path);
+    int code = file_open_regular(&file->fd, &bytes, path);
     if (!code)
         code = read_header(file, bytes);
     if (!code)

@@ -8,10 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cjson/cJSON.h>
 
 #include "common/err.h"
+#include "common/file.h"
 
 /* A line of metrics.jsonl with numbers by name; NaN when missing or null. */
 static double number(const cJSON *line, const char *key)
@@ -126,10 +128,16 @@ static int read_metrics(struct run *run, const char *path)
     char *line = NULL;
     size_t room = 0;
     ssize_t bytes;
-    int code = 0, index = 0;
-    FILE *file = fopen(path, "r");
-    if (!file)
-        return err_set(ERR_IO, "cannot read '%s': %s", path, strerror(errno));
+    int index = 0, fd;
+    uint64_t size;
+    int code = file_open_regular(&fd, &size, path);
+    if (code)
+        return code;
+    FILE *file = fdopen(fd, "r");
+    if (!file) {
+        close(fd);
+        return err_set(ERR_NOMEM, "out of memory for '%s'", path);
+    }
     while (!code && (bytes = getline(&line, &room, file)) > 0)
         if (line[bytes - 1] == '\n')
             code = add_line(run, line, path, ++index);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -318,8 +319,24 @@ static void overflows_are_no_probability(void **state)
     free(path);
 }
 
+/* Its metrics are a pipe, which nobody writes to: refused, not waited for. */
+static void make_piped_run(const char *name)
+{
+    char *run = path_of(name), *recipe, *metrics;
+    assert_int_equal(file_make_directory(run), 0);
+    assert_true(asprintf(&recipe, "%s/recipe.ini", run) > 0);
+    assert_true(asprintf(&metrics, "%s/metrics.jsonl", run) > 0);
+    assert_int_equal(file_write_atomic(recipe, recipe_text, strlen(recipe_text)), 0);
+    assert_int_equal(mkfifo(metrics, 0600), 0);
+    free(metrics);
+    free(recipe);
+    free(run);
+}
+
 static void wrong_calls(void **state)
 {
+    make_piped_run("piped");
+    assert_int_equal(REPORT("piped", "--out", "x.html"), 1);
     assert_int_equal(REPORT("--out", "x.html"), 2);
     assert_int_equal(REPORT("nowhere", "--out", "x.html"), 1);
     assert_int_equal(REPORT("long", "--out", "x.html", "--data", "other.lmdb"), 2);
