@@ -125,15 +125,25 @@ static bool has_average(const struct safetensors *file, const struct checkpoint_
     return safetensors_find(file, name) != NULL;
 }
 
-/* An average that is kept from now on (--allow-change ema-decay) begins with the weights. */
+/* An average that is kept from now on (--allow-change ema-decay) begins with the weights; the
+ * momentum of what was frozen so far (--allow-change freeze) begins at zero. */
 static int load_parts(struct job *job)
 {
     struct session *session = &job->session;
     struct checkpoint_part parts[CHECKPOINT_PARTS_MAX];
+    struct net *moving; /* the tensors that have a momentum in the file */
     int count = session_parts(parts, session);
+    int code = net_copy(&moving, session->net);
+    if (code)
+        return code;
+    net_freeze(moving, job->options.frozen_then);
+    for (int i = 0; i < count; i++)
+        if (parts[i].kind == STATE_MOMENTUM)
+            parts[i].weights.net = moving;
     bool begins =
         session->average.weights.state != NULL && !has_average(job->resume.file, &parts[count - 1]);
-    int code = checkpoint_load(parts, count - begins, job->resume.file, job->resume.path);
+    code = checkpoint_load(parts, count - begins, job->resume.file, job->resume.path);
+    net_close(moving);
     return code || !begins ? code : average_begin(&session->average, &parts[0].weights);
 }
 

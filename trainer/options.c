@@ -223,6 +223,8 @@ int options_check_resume(struct options *options, const char *text, const char *
         code = compare_key(&section.options[i], &options->recipe, &then, name,
                            listed(options->run.allow_change, section.options[i].name));
     if (!code)
+        code = recipe_freeze(&options->frozen_then, &then);
+    if (!code)
         options->stream_changed = streams_differ(&options->recipe, &then);
     opt_memory_close(memory);
     return code;

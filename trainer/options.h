@@ -34,6 +34,7 @@ struct options {
     enum precision precision;
     enum fusion fusion;
     bool stream_changed; /* by --allow-change, since the checkpoint: options_check_resume */
+    int frozen_then;     /* stages that were frozen then, as recipe_freeze() */
     struct opt_section sections[2]; /* recipe, run */
     struct opt_program program;
 };
@@ -51,8 +52,8 @@ char *options_recipe_text(const struct options *options);
 
 /* Whether a run that was begun with the recipe of `text` may go on with this one: every key must be
  * the same, but for those that --allow-change names (then a warning says what changes). A chunk
- * size that was left open now is taken from there. ERR_ARG names the key, both values and the
- * checkpoint (name). */
+ * size that was left open now is taken from there; stream_changed and frozen_then are set. ERR_ARG
+ * names the key, both values and the checkpoint (name). */
 int options_check_resume(struct options *options, const char *text, const char *name);
 
 #endif
