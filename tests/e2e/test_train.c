@@ -385,7 +385,7 @@ static void frozen_stages_stay(void **state)
     assert_false(same_tensor(run, place.quiet, "layer2.0.bn1.running_var"));
     /* Learns too from now on, with a momentum that begins at zero. */
     assert_int_equal(RUN(run, "--init", init, "--head-lr", "1", "--epochs", "2", "--resume",
-                         "--allow-change", "freeze,epochs"),
+                         "--freeze", "none", "--allow-change", "freeze,epochs"),
                      0);
     for (int i = 0; i < 3; i++)
         assert_false(same_tensor(run, place.quiet, kept[i]));
