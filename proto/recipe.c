@@ -148,7 +148,7 @@ static const char *const foreign_keys[] = {
     "autotune",
     /* inspect, preview, predict, export */
     "check", "extract", "replay", "epoch", "chunk", "ema", "isolate", "top", "logits", "csv",
-    "onnx", "timm",
+    "onnx", "timm", "tta",
     /* report */
     "title",
     /* bench-decode, bench-loader, bench-feed, bench-step */

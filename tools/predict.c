@@ -22,7 +22,7 @@
 enum { TOP_MAX = 100, BATCH_MAX = 32, NAME_BYTES = 512 };
 
 struct values {
-    const char *data, *logits, *csv, *class_names, *classes_of, *device, *backend;
+    const char *data, *logits, *csv, *class_names, *classes_of, *tta, *device, *backend;
     int64_t top, threads;
 };
 
@@ -39,6 +39,9 @@ static const struct opt options[] = {
      .help = "a name a line, in the order of the classes; without it those of --data's store"},
     {"classes-of", OPT_STRING, offsetof(struct values, classes_of), .value_name = "STORE.lmdb",
      .help = "take the names of the classes from this store (train's)"},
+    {"tta", OPT_CHOICE, offsetof(struct values, tta), .fallback = "none", .choices = "none|flip",
+     .help = "test-time augmentation; flip: the mean of the logits of each image and of its mirror "
+             "image, in twice the time"},
     {"device", OPT_CHOICE, offsetof(struct values, device), .fallback = "auto",
      .choices = "auto|cpu|cuda", .help = "where the network runs"},
     {"backend", OPT_CHOICE, offsetof(struct values, backend), .fallback = "auto",
@@ -63,8 +66,8 @@ struct predict {
     struct program *compiled;
     uint16_t *pixels;
     struct chunk_label *labels;
-    float *logits;
-    char **names; /* of --class-names */
+    float *logits, *flipped; /* [batch][classes]; flipped: of the mirror images, NULL without */
+    char **names;            /* of --class-names */
     size_t name_count;
     struct store *named; /* of --classes-of */
     struct npy *npy;
@@ -208,16 +211,46 @@ static void tell(struct predict *predict, uint64_t index, struct chunk_label lab
 /* --- all images ---------------------------------------------------------------------------------
  */
 
+/* Turns each row around. */
+static void mirror_pixels(uint16_t *pixels, const struct spec *spec, uint32_t count)
+{
+    size_t size = spec->size_px, channels = spec->channels;
+    for (size_t row = 0; row < count * size; row++, pixels += size * channels)
+        for (size_t x = 0; x < size / 2; x++)
+            for (size_t c = 0; c < channels; c++) {
+                uint16_t *left = &pixels[x * channels + c];
+                uint16_t *right = &pixels[(size - 1 - x) * channels + c];
+                uint16_t value = *left;
+                *left = *right;
+                *right = value;
+            }
+}
+
+static int run_network(struct predict *predict, float *logits, uint32_t count)
+{
+    const struct batch batch = {
+        .pixels = predict->pixels, .labels = predict->labels, .samples = (int)count};
+    int code = predict->ops->run(predict->compiled, &batch, 0, 1, NULL, NULL);
+    return code ? code : predict->ops->logits(logits, predict->compiled);
+}
+
+static int add_mirrored(struct predict *predict, uint32_t count)
+{
+    mirror_pixels(predict->pixels, &predict->spec, count);
+    int code = run_network(predict, predict->flipped, count);
+    for (size_t i = 0; i < count * (size_t)predict->net->classes && !code; i++)
+        predict->logits[i] = (predict->logits[i] + predict->flipped[i]) / 2;
+    return code;
+}
+
 static int run_batch(struct predict *predict, uint64_t first, uint32_t count)
 {
     int classes = predict->net->classes;
     int code = predict_input_read(predict->input, predict->pixels, predict->labels, first, count);
-    const struct batch batch = {
-        .pixels = predict->pixels, .labels = predict->labels, .samples = (int)count};
     if (!code)
-        code = predict->ops->run(predict->compiled, &batch, 0, 1, NULL, NULL);
-    if (!code)
-        code = predict->ops->logits(predict->logits, predict->compiled);
+        code = run_network(predict, predict->logits, count);
+    if (!code && predict->flipped)
+        code = add_mirrored(predict, count);
     for (uint32_t i = 0; i < count && !code; i++) {
         float *logits = predict->logits + (size_t)i * (size_t)classes;
         for (int k = 0; k < classes && predict->labels[i].a == CHUNK_LABEL_MASKED; k++)
@@ -254,7 +287,8 @@ static void print_summary(const struct predict *predict)
     if (predict->judged) {
         top1 = 100 * (double)predict->right1 / judged;
         top5 = 100 * (double)predict->right5 / judged;
-        printf("top-1 %.2f %%, top-5 %.2f %% of %" PRIu64 " images\n", top1, top5, predict->judged);
+        printf("top-1 %.2f %%, top-5 %.2f %% of %" PRIu64 " images%s\n", top1, top5,
+               predict->judged, predict->flipped ? ", each with its mirror image" : "");
     }
     if (!predict->program.json_wanted)
         return;
@@ -262,7 +296,7 @@ static void print_summary(const struct predict *predict)
            predict->damaged);
     if (predict->judged)
         printf(",\"top1\":%.17g,\"top5\":%.17g", top1, top5);
-    printf("}\n");
+    printf("%s}\n", predict->flipped ? ",\"tta\":\"flip\"" : "");
 }
 
 /* --- opening ------------------------------------------------------------------------------------
@@ -327,8 +361,11 @@ static int open_network(struct predict *predict)
     predict->pixels =
         predict->ops->host_alloc(predict->backend, batch * spec_sample_bytes(&predict->spec));
     predict->labels = predict->ops->host_alloc(predict->backend, batch * sizeof *predict->labels);
-    predict->logits = malloc(batch * (size_t)predict->net->classes * sizeof *predict->logits);
-    return predict->pixels && predict->labels && predict->logits
+    size_t logits_bytes = batch * (size_t)predict->net->classes * sizeof *predict->logits;
+    bool flip = strcmp(values->tta, "flip") == 0;
+    predict->logits = malloc(logits_bytes);
+    predict->flipped = flip ? malloc(logits_bytes) : NULL;
+    return predict->pixels && predict->labels && predict->logits && (!flip || predict->flipped)
                ? 0
                : err_set(ERR_NOMEM, "out of memory for a batch of images");
 }
@@ -410,6 +447,7 @@ static void close_all(struct predict *predict)
         predict->ops->close(predict->backend);
     }
     free(predict->logits);
+    free(predict->flipped);
     predict_input_close(predict->input);
     model_file_close(&predict->file);
 }

@@ -15,6 +15,7 @@
 #include "common/file.h"
 #include "onnx.pb-c.h"
 #include "tests/unit/testing.h"
+#include "tools/png.h"
 #include "trainer/safetensors.h"
 
 enum { COMMAND_BYTES = 4096, CLASSES = 1000, NPY_HEADER = 256, FILE_MAX = 64 << 20 };
@@ -174,6 +175,51 @@ static void onnx_graph_is_sound(void **state)
     free(data);
 }
 
+static void write_picture(const char *name, const uint8_t *pixels, unsigned size)
+{
+    char path[TESTING_PATH_BYTES];
+    uint8_t *png;
+    size_t bytes;
+    assert_int_equal(png_encode(&png, &bytes, pixels, size, size, 3), 0);
+    assert_int_equal(file_write_atomic(testing_path(path, directory, name), png, bytes), 0);
+    free(png);
+}
+
+/* A picture and its mirror image, at the network's own size, so that no resize comes between. */
+static void write_mirrored_pictures(unsigned size)
+{
+    uint64_t seed = testing_seed();
+    uint8_t picture[33 * 33 * 3], mirrored[sizeof picture];
+    assert_true(size <= 33);
+    for (unsigned i = 0; i < size * size * 3; i++)
+        picture[i] = (uint8_t)testing_random(&seed);
+    for (unsigned y = 0; y < size; y++)
+        for (unsigned x = 0; x < size; x++)
+            memcpy(&mirrored[(y * size + x) * 3], &picture[(y * size + size - 1 - x) * 3], 3);
+    write_picture("picture.png", picture, size);
+    write_picture("mirrored.png", mirrored, size);
+}
+
+static void flip_is_the_mean_of_both_views(void **state)
+{
+    const unsigned sizes[] = {32, 33};
+    for (size_t i = 0; i < 2; i++) {
+        write_mirrored_pictures(sizes[i]);
+        const char *const format = "%s d/last.safetensors picture.png mirrored.png --eval-size %u "
+                                   "--resize-short %u --tta %s --logits %s.npy";
+        assert_int_equal(run(format, predict, sizes[i], sizes[i], "none", "none"), 0);
+        assert_int_equal(run(format, predict, sizes[i], sizes[i], "flip", "flip"), 0);
+        float *each = read_logits("none.npy", 2), *both = read_logits("flip.npy", 2);
+        assert_memory_not_equal(each, each + CLASSES, CLASSES * sizeof *each);
+        for (int k = 0; k < CLASSES; k++) {
+            float mean = (each[k] + each[CLASSES + k]) / 2;
+            assert_true(both[k] == mean && both[CLASSES + k] == mean);
+        }
+        free(each);
+        free(both);
+    }
+}
+
 /* 32 of them are more than a chunk of the stream may have. */
 static void large_images_come_in_smaller_batches(void **state)
 {
@@ -235,6 +281,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(timm_file_has_what_pytorch_wants),
         cmocka_unit_test(variant_a_is_refused_for_timm),
         cmocka_unit_test(onnx_graph_is_sound),
+        cmocka_unit_test(flip_is_the_mean_of_both_views),
         cmocka_unit_test(large_images_come_in_smaller_batches),
         cmocka_unit_test(damaged_image_is_left_out),
         cmocka_unit_test(wrong_files_are_refused),
