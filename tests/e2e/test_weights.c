@@ -206,9 +206,10 @@ static void flip_is_the_mean_of_both_views(void **state)
     for (size_t i = 0; i < 2; i++) {
         write_mirrored_pictures(sizes[i]);
         const char *const format = "%s d/last.safetensors picture.png mirrored.png --eval-size %u "
-                                   "--resize-short %u --tta %s --logits %s.npy";
+                                   "--resize-short %u --tta %s --logits %s.npy --json";
         assert_int_equal(run(format, predict, sizes[i], sizes[i], "none", "none"), 0);
         assert_int_equal(run(format, predict, sizes[i], sizes[i], "flip", "flip"), 0);
+        expect_text("out", "\"tta\":\"flip\"");
         float *each = read_logits("none.npy", 2), *both = read_logits("flip.npy", 2);
         assert_memory_not_equal(each, each + CLASSES, CLASSES * sizeof *each);
         for (int k = 0; k < CLASSES; k++) {
