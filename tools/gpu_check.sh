@@ -172,11 +172,11 @@ command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu=name,driver_version,c
 
 device_test() { # device_test [COMMAND...]: under that command
     rest=$((limit - $(date +%s)))
-    ours timeout $((rest > 1 ? rest : 1)) "$@" "$build/tests/cuda/cuda_device" ${quick:+--quick}
+    SATCHEL_MODULES=${SATCHEL_MODULES:-$build/trainer} ours timeout $((rest > 1 ? rest : 1)) "$@" "$build/tests/cuda/cuda_device" ${quick:+--quick}
 }
 quick=
 part_tests() {
-    check 240 "operations and whole steps against the reference" device_test
+    check 200 "operations and whole steps against the reference" device_test
 }
 
 # --- 20 steps of the trainer: the same bits however they are run; near ones with other kernels ---
@@ -200,11 +200,11 @@ near() { # near NAME NAME: the mean loss of their last five steps, within 3 %
     losses "$1" | tail -5 >"$runs/a" && losses "$2" | tail -5 | paste "$runs/a" - |
         awk '{ a += $1; b += $2 } END { print NR, a, b; exit(!(NR > 0 && a > 0 && b > 0 && a / b < 1.03 && b / a < 1.03)) }'
 }
+# Without fusion, as it is by default: with it the sums of a convolution differ in their last bits from run to run.
 captured() { train captured && [ -n "$(losses captured)" ]; }
 again() { train again && same captured again; }
 queued() { train queued --cuda-graph no && same captured queued; }
 nccl() { SATCHEL_NCCL=1 train nccl && same captured nccl; }
-none() { train none --fusion none && near captured none; }
 prologue() { train prologue --fusion prologue && near captured prologue; }
 block() { train block --fusion block && near captured block; }
 part_steps() {
@@ -217,7 +217,7 @@ part_steps() {
     else
         not_run "the same bits through NCCL with one rank" "'$build' has no module for it"
     fi
-    for fusion in none prologue block; do
+    for fusion in prologue block; do
         check 60 "about the same losses with --fusion $fusion" "$fusion"
     done
     rm -rf "$runs"
@@ -228,7 +228,8 @@ bench() { # bench MOST MODEL BATCH [OPTION...]: images a second
     most=$1 model=$2 batch=$3
     shift 3
     # shellcheck disable=SC2086
-    ours timeout "$(left "$most")" "$build/tools/satchel-bench-step" --device cuda --precision fp16 --model "$model" --batch "$batch" ${SIZE:+--size $SIZE} "$@" 2>"$out.log"
+    ours timeout "$(left "$most")" "$build/tools/satchel-bench-step" --device cuda --precision fp16 --model "$model" --batch "$batch" ${SIZE:+--size $SIZE} "$@" 2>"$out.log" ||
+        [ $? -ne 124 ] || : >"$out.late"
 }
 number() { # number KEY: from a JSON line on stdin
     tail -1 | sed -n "s/.*\"$1\": *\([0-9.eE+]*\).*/\1/p"
@@ -237,8 +238,9 @@ row() { # row MODEL BATCH NAME NUMBER
     if [ -n "$4" ]; then
         tell "$(printf '        %-12s %6s  %-34s %10s' "$1" "$2" "$3" "$4")"
         passed=$((passed + 1))
-    elif [ $((deadline - $(date +%s))) -lt 5 ]; then
-        not_run "$1 $2, $3" "no time is left"
+    elif [ $((deadline - $(date +%s))) -lt 5 ] || [ -e "$out.late" ]; then
+        not_run "$1 $2, $3" "there was no time for it"
+        rm -f "$out.late"
     else
         tell "FAILED  $1 $2, $3"
         tail -3 "$out.log" | sed 's/^/        /' | tee -a "$out"
@@ -261,7 +263,7 @@ part_speed() {
         else
             not_run "PyTorch beside it" "'$python' has no torch with a GPU, or no timm"
         fi
-        row "$model" "$batch" "--autotune" "$(bench 200 "$model" "$batch" --steps "$steps" --warmup 5 --autotune "$out.engines" --json | number images_per_second)"
+        row "$model" "$batch" "--autotune" "$(bench 300 "$model" "$batch" --steps "$steps" --warmup 5 --autotune "$out.engines" --json | number images_per_second)"
     done 3<"$out.nets"
     rm -f "$out.nets"
 }
@@ -295,6 +297,6 @@ for part in $parts; do
     tell "$part"
     "part_$part"
 done
-rm -f "$out.log"
+rm -f "$out.log" "$out.late"
 tell "$passed ok, $failed failed, $missing not run; $(($(date +%s) - begin)) seconds"
 [ "$failed" -eq 0 ]

@@ -2,7 +2,7 @@
 #include "trainer/fusion.h"
 
 struct readers { /* of a node's output */
-    int convs, pools, residuals, others;
+    int convs, residuals, others;
     int last;
 };
 
@@ -19,8 +19,6 @@ static struct readers readers_of(const struct net *net, int index)
             continue;
         if (node->kind == NODE_CONV && !net_bn_frozen(net, node))
             readers.convs++;
-        else if (node->kind == NODE_MAX_POOL)
-            readers.pools++;
         else
             readers.others++;
         readers.last = i;
@@ -35,14 +33,12 @@ static enum fusion_form form_of(const struct net *net, int index)
     if (node->residual >= 0 || readers.others)
         return FORM_STORED;
     if (!node->relu) {
-        bool once = readers.residuals == 1 && !readers.convs && !readers.pools;
+        bool once = readers.residuals == 1 && !readers.convs;
         return once && !net_bn_frozen(net, &net->nodes[readers.last]) ? FORM_SHORTCUT : FORM_STORED;
     }
     if (readers.residuals)
         return FORM_STORED;
-    if (readers.convs && !readers.pools)
-        return FORM_PROLOGUE;
-    return readers.pools && !readers.convs ? FORM_POOLED : FORM_STORED;
+    return readers.convs ? FORM_PROLOGUE : FORM_STORED;
 }
 
 /* A block's end in front of a 1x1 convolution. */

@@ -12,8 +12,8 @@ enum fusion_form {
     FORM_PLAIN,  /* two passes over y: no sums from the convolution */
     FORM_STORED, /* scale, shift, residual, ReLU in one pass over y; the result is stored */
     FORM_BLOCK,  /* the same, by the convolution that reads it first, which stores it: fp16 scale */
-    FORM_PROLOGUE, /* not stored: convolutions scale, shift and clip what they read, in fp16 */
-    FORM_POOLED,   /* not stored: the max pool does, in fp32 */
+    FORM_PROLOGUE, /* not stored: convolutions scale, shift and clip what they read, in fp16. Not
+                      max pools: cuDNN 9.19 has an engine for that, which wrote zeros on an H100 */
     FORM_SHORTCUT, /* not stored: its reader adds scale y + shift as its residual, in fp32 */
 };
 

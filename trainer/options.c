@@ -20,8 +20,8 @@ static const struct opt run_table[] = {
     {"backend", OPT_CHOICE, FIELD(backend), .fallback = "auto", .choices = "auto|ref|dnnl|cuda",
      .help = "what runs it; auto takes the fastest that works here"},
     {"fusion", OPT_CHOICE, FIELD(fusion), .fallback = "auto", .choices = "auto|none|prologue|block",
-     .help = "how much of batch normalisation a GPU's convolutions take over, where cuDNN can; "
-             "block: sm_90"},
+     .help = "how much of batch normalisation a GPU's convolutions take over, where cuDNN can "
+             "(block: sm_90); only with none, which auto is, a second run has the same bits"},
     {"autotune", OPT_FLAG, FIELD(autotune),
      .help = "time the GPU library's engines at the start and keep the choice in --out"},
     {"threads", OPT_INT, FIELD(threads), .fallback = "0", .max = 1024, .value_name = "N",

@@ -124,8 +124,8 @@ static void test_schemes(void **state)
         enum fusion fusion;
         double limit; /* of eager_mb */
     } schemes[] = {{"none", FUSION_NONE, 0.75},
-                   {"prologue", FUSION_PROLOGUE, 0.62},
-                   {"block", FUSION_BLOCK, 0.56}};
+                   {"prologue", FUSION_PROLOGUE, 0.63},
+                   {"block", FUSION_BLOCK, 0.57}};
     cudnnHandle_t handle;
     assert_int_equal(cudnnCreate(&handle), CUDNN_STATUS_SUCCESS);
     for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++) {

@@ -14,7 +14,7 @@ static bool takes(const void *user, const struct graph_spec *spec)
 
 static enum fusion fusion_of(const struct backend *backend)
 {
-    enum fusion fusion = backend->fusion == FUSION_AUTO ? FUSION_PROLOGUE : backend->fusion;
+    enum fusion fusion = backend->fusion == FUSION_AUTO ? FUSION_NONE : backend->fusion;
     /* On older chips a block's end has no engine, and its backward one with a workspace as large as
      * the map. */
     return fusion == FUSION_BLOCK && backend->major < 9 ? FUSION_PROLOGUE : fusion;
@@ -85,10 +85,9 @@ static void tell(const struct program *program)
     const int *forms = program->schedule->forms;
     if (program_trains(program))
         log_verbose("batch normalisations of %s: %d normalised by the convolutions that read them, "
-                    "%d by a pool, %d added as a shortcut, %d by the block behind, %d in one pass, "
-                    "%d in two",
-                    program->net->model, forms[FORM_PROLOGUE], forms[FORM_POOLED],
-                    forms[FORM_SHORTCUT], forms[FORM_BLOCK], forms[FORM_STORED], forms[FORM_PLAIN]);
+                    "%d added as a shortcut, %d by the block behind, %d in one pass, %d in two",
+                    program->net->model, forms[FORM_PROLOGUE], forms[FORM_SHORTCUT],
+                    forms[FORM_BLOCK], forms[FORM_STORED], forms[FORM_PLAIN]);
 }
 
 int fit_cuda_program(struct program *program)

@@ -163,8 +163,8 @@ static descriptor index_map(struct graph *graph, const struct graph_spec *spec)
 static void describe_pool(struct graph *graph, const struct graph_spec *spec)
 {
     descriptor index = spec->kind == GRAPH_MAX_POOL ? index_map(graph, spec) : NULL;
-    graph_pool(graph, spec, graph_prologue(graph, spec), graph_out_map(graph, spec, GRAPH_OUT),
-               index);
+    graph_pool(graph, spec, graph_in_map(graph, spec, GRAPH_X),
+               graph_out_map(graph, spec, GRAPH_OUT), index);
 }
 
 static void describe_pool_backward(struct graph *graph, const struct graph_spec *spec)

@@ -101,7 +101,7 @@ struct graph_spec {
     int32_t accumulate;     /* GRAPH_CONV_DATA: adds to dx; masked: adds other */
     int32_t keep;           /* dz is stored */
     int32_t infers;         /* GRAPH_MAX_POOL: no index */
-    int32_t prologue;       /* x is read as relu(scale x + shift): fp16, in GRAPH_MAX_POOL fp32 */
+    int32_t prologue;       /* x is read as relu(scale x + shift), in fp16 */
     int32_t stats, dual, masked, recompute, sums;
     int32_t halves; /* GRAPH_FINALIZE: scale and shift are fp16 */
 };

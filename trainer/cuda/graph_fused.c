@@ -46,7 +46,7 @@ descriptor graph_prologue(struct graph *graph, const struct graph_spec *spec)
     descriptor x = graph_in_map(graph, spec, GRAPH_X);
     if (!spec->prologue)
         return x;
-    cudnnDataType_t type = spec->kind == GRAPH_MAX_POOL ? CUDNN_DATA_FLOAT : CUDNN_DATA_HALF;
+    const cudnnDataType_t type = CUDNN_DATA_HALF;
     descriptor scaled = graph_between_in(graph, spec, type);
     descriptor shifted = graph_between_in(graph, spec, type);
     descriptor clipped = graph_between_in(graph, spec, type);

@@ -173,9 +173,8 @@ static void forward_pool(struct building *building, int index)
     bool max = node->kind == NODE_MAX_POOL;
     struct graph_spec spec = schedule_spec(building, index, max ? GRAPH_MAX_POOL : GRAPH_AVG_POOL);
     spec.infers = max && !building->schedule->trains;
-    spec.prologue = schedule_is_virtual(building, node->input);
     schedule_graph(building, index, &spec);
-    schedule_use_input(building, node->input);
+    schedule_use(building, GRAPH_X, building->nodes[node->input].out);
     blocks->out = schedule_want(building, schedule_map_bytes(building, index));
     schedule_use(building, GRAPH_OUT, blocks->out);
     if (!max || spec.infers)

@@ -85,11 +85,6 @@ static bool takes_backward(const struct building *building, int index)
 static bool reads_prologue(const struct building *building, int index)
 {
     const struct node *node = &building->net->nodes[index];
-    if (node->kind == NODE_MAX_POOL) {
-        struct graph_spec spec = schedule_spec(building, index, GRAPH_MAX_POOL);
-        spec.prologue = true;
-        return schedule_takes(building, &spec);
-    }
     const struct graph_spec forward = schedule_conv(building, index);
     const struct graph_spec weight = schedule_conv_weight(building, index);
     return schedule_takes(building, &forward) &&

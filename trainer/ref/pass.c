@@ -163,18 +163,20 @@ static void forward_conv(struct program *program, int index, int slot)
     const struct op op = op_of(program, index);
     const real *in = program->nodes[node->input].out;
     real *y = memory->y ? memory->y : memory->out;
+    enum fusion_form form = program->forms[index];
     if (!program_trains(program) && program->rounded) {
         conv_ref_forward(y, in, folded_weights_of(program, node), &op);
     } else {
         conv_ref_forward(y, in, weights_of(program, node), &op);
-        if (memory->y)
+        if (memory->y && form == FORM_PLAIN)
             program_round(program, y, map_count(program, index));
         if (program_trains(program) && !net_bn_frozen(program->net, node))
             fold_batch(program, index, slot);
         else
             fold_running(program, node);
+        if (memory->y && form != FORM_PLAIN) /* a convolution sums what it has not rounded yet */
+            program_round(program, y, map_count(program, index));
     }
-    enum fusion_form form = program->forms[index];
     if (form != FORM_PLAIN)
         round_fold(program, index);
     if (form == FORM_PROLOGUE)
@@ -205,8 +207,6 @@ static void forward(struct program *program, const struct batch *batch, int slot
             break;
         case NODE_MAX_POOL:
             pool_ref_max(out, in, &op);
-            if (program->forms[node->input] == FORM_POOLED)
-                round_out(program, i);
             break;
         case NODE_AVG_POOL:
         case NODE_GLOBAL_AVG:
