@@ -93,9 +93,8 @@ static void test_resnet50(void **unused)
 {
     if (quick || small_only)
         skip();
-    assert_int_equal(compare_resnet50(&unfused) + compare_resnet50(&prologue) +
-                         compare_resnet50(&block),
-                     0);
+    assert_int_equal(
+        compare_resnet50(&unfused) + compare_resnet50(&prologue) + compare_resnet50(&block), 0);
 }
 
 static const struct tiny_case small = {"resnet8d-w8", NULL,        10,    3, 6, 8,
