@@ -2,7 +2,7 @@
 /* The cuda backend against the reference with the same fp16 roundings, on whatever the module runs
  * on: a GPU, or a double of one ($SATCHEL_MODULES). Skipped (status 77) where there is neither.
  *   cuda_device [--quick | --small]
- * --quick: a few of the small nets; --small: all of them; without: resnet50d as well. */
+ * --quick: a few of the small nets; --small: all of them; without: resnet50d-small as well. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -59,8 +59,15 @@ static float *gradient(struct tiny *tiny, int tensor)
  * in fp32 and in double. */
 static int compare_resnet50(const struct backend_config *config)
 {
-    static const struct tiny_case what = {"resnet50d", NULL,  64, 3, 1000, 4,   TINY_FREE,
-                                          TINY_SMOOTH, false, 0,  0, true, 1024};
+    static const struct tiny_case what = {.name = "resnet50d-small",
+                                          .size_px = 16,
+                                          .channels = 3,
+                                          .classes = 1000,
+                                          .batch = 4,
+                                          .freeze = TINY_FREE,
+                                          .loss = TINY_SMOOTH,
+                                          .decided = true,
+                                          .loss_scale = 1024};
     const struct backend_ops *all[] = {cuda, &backend_ref, &backend_ref_double};
     struct tiny tiny[3];
     double worst = 0;
@@ -83,7 +90,8 @@ static int compare_resnet50(const struct backend_config *config)
         free(floats);
         free(doubles);
     }
-    fprintf(stderr, "# resnet50d, %s: the worst tensor differs by %g\n", name_of(config), worst);
+    fprintf(stderr, "# resnet50d-small, %s: the worst tensor differs by %g\n", name_of(config),
+            worst);
     for (int i = 0; i < 3; i++)
         tiny_close(&tiny[i]);
     return failures;
@@ -97,8 +105,14 @@ static void test_resnet50(void **unused)
         compare_resnet50(&unfused) + compare_resnet50(&prologue) + compare_resnet50(&block), 0);
 }
 
-static const struct tiny_case small = {"resnet8d-w8", NULL,        10,    3, 6, 8,
-                                       TINY_FREE,     TINY_SMOOTH, false, 0, 0, true};
+static const struct tiny_case small = {.name = "resnet8d-w8",
+                                       .size_px = 10,
+                                       .channels = 3,
+                                       .classes = 6,
+                                       .batch = 8,
+                                       .freeze = TINY_FREE,
+                                       .loss = TINY_SMOOTH,
+                                       .decided = true};
 
 struct pair { /* the same net on both */
     struct tiny cuda, ref;

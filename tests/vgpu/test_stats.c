@@ -99,7 +99,7 @@ static void test_prologue(void **state)
     for (int i = 0; i < PIXELS * K; i++) {
         double expected = 0;
         for (int c = 0; c < C; c++) {
-            float read = half(half(x[i / K * C + c] * (double)scale[c]) + (double)shift[c]);
+            float read = half(x[i / K * C + c] * (double)scale[c] + shift[c]);
             expected += (double)w[i % K * C + c] * (read > 0 ? read : 0);
         }
         double y = half_to_float(halves[i]);

@@ -3,7 +3,8 @@
  *
  * Maps are fp16, NHWC, channels padded (layout.h); weights fp16 KRSC; everything a channel has is
  * fp32, but the bias of GRAPH_CONV_BIAS and the scale and shift of a convolution's prologue.
- * Computation is fp32, but that of such a prologue. Masks have one bit an element. */
+ * Computation is fp32, but that of such a prologue: a fused multiply-add in fp16. Sums over a
+ * convolution's result are of what it has not rounded yet. Masks have one bit an element. */
 #ifndef TRAINER_CUDA_GRAPH_H
 #define TRAINER_CUDA_GRAPH_H
 

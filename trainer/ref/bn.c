@@ -79,10 +79,7 @@ void bn_ref_apply_halves(real *out, const real *y, const double *scale, const do
     for (size_t p = 0; p < pixels; p++) {
         real *at = out + p * pitch;
         for (int c = 0; c < channels; c++)
-            at[c] = (real)(scale[c] * y[p * pitch + c]);
-        fp16_ref_round(at, (size_t)channels);
-        for (int c = 0; c < channels; c++)
-            at[c] = (real)(at[c] + shift[c]);
+            at[c] = (real)(scale[c] * y[p * pitch + c] + shift[c]);
         fp16_ref_round(at, (size_t)channels);
         for (int c = 0; c < channels; c++)
             at[c] = at[c] < 0 ? 0 : at[c];

@@ -114,6 +114,13 @@ static inline void tiny_build_max_pool(struct build *build)
     tiny_head(build, tiny_conv(build, pool, -1, 4, 1, 1, true));
 }
 
+static inline void tiny_build_stem(struct build *build)
+{
+    int first = tiny_conv(build, 0, -1, 64, 3, 1, true);
+    int pool = build_pool(build, NODE_MAX_POOL, first, 3, 2, 1);
+    tiny_head(build, tiny_conv(build, pool, -1, 8, 1, 1, true));
+}
+
 static inline void tiny_build_avg_pool(struct build *build)
 {
     int first = tiny_conv(build, 0, -1, 5, 3, 1, false);
@@ -158,6 +165,7 @@ static const struct tiny_case tiny_cases[] = {
      false},
     {"max pool", tiny_build_max_pool, 7, 3, 4, 3, TINY_FREE, TINY_PLAIN, false},
     {"max pool, even", tiny_build_max_pool, 8, 3, 4, 3, TINY_FREE, TINY_PLAIN, false},
+    {"max pool, wide", tiny_build_stem, 8, 3, 4, 3, TINY_FREE, TINY_PLAIN, false},
     {"avg pool, odd", tiny_build_avg_pool, 7, 3, 4, 3, TINY_FREE, TINY_PLAIN, false},
     {"avg pool, even", tiny_build_avg_pool, 6, 3, 4, 3, TINY_FREE, TINY_PLAIN, false},
     {"residual, frozen BN", tiny_build_identity, 5, 3, 4, 3, TINY_FROZEN_BN, TINY_PLAIN, false},
