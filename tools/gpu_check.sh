@@ -5,9 +5,10 @@
 # and timm, for comparison) only what is there.
 #   tools/gpu_check.sh [BUILD] [PART...]         (default: build, every part in this order)
 #     tests      operations and whole steps against the reference
-#     steps      20 steps of the trainer as one CUDA graph, repeated, queued anew, through NCCL: the same bits; and each --fusion
-#     speed      training steps, each --fusion, with engines timed first, and PyTorch's (channels_last, autocast, compile)
+#     steps      20 steps of the trainer as one CUDA graph, repeated, queued anew, through NCCL: the same bits; and --fusion prologue, block
+#     speed      training steps, each --fusion, and PyTorch's (channels_last, autocast, compile)
 #     profile    where the time of a step goes, to OUT.profile
+#     autotune   training steps by engines that were timed first, which takes minutes
 #     sanitizer  the tests under compute-sanitizer
 #   tools/gpu_check.sh --bundle DIR [BUILD]      what that needs, in a folder for a machine without our build's libraries:
 #                                                DIR/gpu_check.sh [PART...] there
@@ -30,18 +31,18 @@ if [ "${1:-}" = --bundle ]; then
     shift 2
 fi
 case ${1:-} in
-'' | tests | steps | speed | profile | sanitizer) ;;
+'' | tests | steps | speed | profile | autotune | sanitizer) ;;
 *)
     build=$1
     shift
     ;;
 esac
-parts=${*:-tests steps speed profile sanitizer}
+parts=${*:-tests steps speed profile autotune sanitizer}
 for part in $parts; do
     case $part in
-    tests | steps | speed | profile | sanitizer) ;;
+    tests | steps | speed | profile | autotune | sanitizer) ;;
     *)
-        echo "gpu_check.sh: there is no part '$part' (tests, steps, speed, profile, sanitizer)" >&2
+        echo "gpu_check.sh: there is no part '$part' (tests, steps, speed, profile, autotune, sanitizer)" >&2
         exit 2
         ;;
     esac
@@ -267,15 +268,21 @@ part_speed() {
         else
             not_run "PyTorch beside it" "'$python' has no torch with a GPU, or no timm"
         fi
-        row "$model" "$batch" "--autotune" "$(bench 300 "$model" "$batch" --steps "$steps" --warmup 5 --autotune "$out.engines" --json | number images_per_second)"
     done 3<"$out.nets"
     rm -f "$out.nets"
 }
 
-part_profile() {
+first_net() { # sets model and batch
     echo "${NETS:-resnet50d 256}" | head -1 >"$out.nets"
     read -r model batch <"$out.nets"
     rm -f "$out.nets"
+}
+part_autotune() {
+    first_net
+    row "$model" "$batch" "--autotune" "$(bench 400 "$model" "$batch" --steps "$steps" --warmup 5 --autotune "$out.engines" --json | number images_per_second)"
+}
+part_profile() {
+    first_net
     if bench 90 "$model" "$batch" --steps 5 --warmup 2 --profile >"$out.profile"; then
         tell "ok      a profile of $model, batch $batch: $out.profile"
         passed=$((passed + 1))

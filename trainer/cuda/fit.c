@@ -83,11 +83,15 @@ static int build(struct program *program, bool *fits)
 static void tell(const struct program *program)
 {
     const int *forms = program->schedule->forms;
-    if (program_trains(program))
-        log_verbose("batch normalisations of %s: %d normalised by the convolutions that read them, "
-                    "%d added as a shortcut, %d by the block behind, %d in one pass, %d in two",
-                    program->net->model, forms[FORM_PROLOGUE], forms[FORM_SHORTCUT],
-                    forms[FORM_BLOCK], forms[FORM_STORED], forms[FORM_PLAIN]);
+    if (!program_trains(program))
+        return;
+    if (forms[FORM_STORED] + forms[FORM_BLOCK] + forms[FORM_PROLOGUE] + forms[FORM_SHORTCUT] > 0)
+        log_info("sums are fused: a second run may differ from this one in its last bits "
+                 "(--fusion none: it does not)");
+    log_verbose("batch normalisations of %s: %d normalised by the convolutions that read them, "
+                "%d added as a shortcut, %d by the block behind, %d in one pass, %d in two",
+                program->net->model, forms[FORM_PROLOGUE], forms[FORM_SHORTCUT], forms[FORM_BLOCK],
+                forms[FORM_STORED], forms[FORM_PLAIN]);
 }
 
 int fit_cuda_program(struct program *program)
