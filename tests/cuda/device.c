@@ -56,21 +56,15 @@ static float *gradient(struct tiny *tiny, int tensor)
 
 /* The shapes of a real net, which have other engines than those of a tiny one. So many roundings
  * are no longer small in the end: how much they do is what the reference itself shows when it sums
- * in fp32 and in double. */
+ * in fp32 and in double, up to 4 % of a filter's gradient. Of a beta's hardly more may be left than
+ * roundings, where all pixels pass ReLU and the next BN takes its shift away. */
 static int compare_resnet50(const struct backend_config *config)
 {
-    static const struct tiny_case what = {.name = "resnet50d-small",
-                                          .size_px = 16,
-                                          .channels = 3,
-                                          .classes = 1000,
-                                          .batch = 4,
-                                          .freeze = TINY_FREE,
-                                          .loss = TINY_SMOOTH,
-                                          .decided = true,
-                                          .loss_scale = 1024};
+    static const struct tiny_case what = {"resnet50d-small", NULL,  16, 3, 1000, 4,   TINY_FREE,
+                                          TINY_SMOOTH,       false, 0,  0, true, 1024};
     const struct backend_ops *all[] = {cuda, &backend_ref, &backend_ref_double};
     struct tiny tiny[3];
-    double worst = 0;
+    double worst = 0; /* of what is allowed */
     int failures = 0;
     for (int i = 0; i < 3; i++)
         if (tiny_open(&tiny[i], all[i], config, &what, testing_seed()) || tiny_run(&tiny[i]))
@@ -81,17 +75,18 @@ static int compare_resnet50(const struct backend_config *config)
               *doubles = gradient(&tiny[2], i);
         double distance = tiny_distance(ours, doubles, tensor->count);
         double noise = tiny_distance(floats, doubles, tensor->count);
-        if (!(distance <= 3 * noise + tolerance)) {
+        double allowed = 3 * noise + tolerance;
+        if (!(distance <= allowed)) {
             fprintf(stderr, "%s: differs by %g, roundings by %g\n", tensor->name, distance, noise);
             failures++;
         }
-        worst = fmax(worst, distance);
+        worst = fmax(worst, distance / allowed);
         free(ours);
         free(floats);
         free(doubles);
     }
-    fprintf(stderr, "# resnet50d-small, %s: the worst tensor differs by %g\n", name_of(config),
-            worst);
+    fprintf(stderr, "# resnet50d-small, %s: the worst tensor differs by %.2g of what is allowed\n",
+            name_of(config), worst);
     for (int i = 0; i < 3; i++)
         tiny_close(&tiny[i]);
     return failures;
@@ -105,14 +100,8 @@ static void test_resnet50(void **unused)
         compare_resnet50(&unfused) + compare_resnet50(&prologue) + compare_resnet50(&block), 0);
 }
 
-static const struct tiny_case small = {.name = "resnet8d-w8",
-                                       .size_px = 10,
-                                       .channels = 3,
-                                       .classes = 6,
-                                       .batch = 8,
-                                       .freeze = TINY_FREE,
-                                       .loss = TINY_SMOOTH,
-                                       .decided = true};
+static const struct tiny_case small = {"resnet8d-w8", NULL,  10, 3, 6,    8, TINY_FREE,
+                                       TINY_SMOOTH,   false, 0,  0, true, 0};
 
 struct pair { /* the same net on both */
     struct tiny cuda, ref;
