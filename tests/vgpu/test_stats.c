@@ -123,6 +123,13 @@ static void test_no_engines(void **state)
     descriptor x = build_map(N, C, SIDE, SIDE, CUDNN_DATA_HALF, REAL);
     descriptor alone = build_stats(x, build_vector(C), build_vector(C));
     assert_int_equal(configs_of(1, &alone), 0);
+    const struct build_pool pool = {CUDNN_RESAMPLE_MAXPOOL, 3, 2, 1, 1};
+    descriptor read = build_map(N, C, SIDE, SIDE, CUDNN_DATA_FLOAT, VIRTUAL);
+    const descriptor pooled[] = {build_pointwise(CUDNN_POINTWISE_RELU_FWD, x, NULL, read),
+                                 build_pool(&pool, true, read,
+                                            build_map(N, C, 3, 3, CUDNN_DATA_HALF, REAL),
+                                            build_map(N, C, 3, 3, CUDNN_DATA_INT8, REAL))};
+    assert_int_equal(configs_of(2, pooled), 0); /* wrong ones only */
 }
 
 #define FINALIZE(name) CUDNN_ATTR_OPERATION_BN_FINALIZE_##name
